@@ -1,0 +1,1 @@
+"""Results -> statistics. Imports `ser_eval` only, and no torch."""

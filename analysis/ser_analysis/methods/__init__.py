@@ -1,0 +1,1 @@
+"""One file per statistical method: tidy frame in, tidy frame out."""

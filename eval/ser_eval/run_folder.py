@@ -1,0 +1,160 @@
+"""The run folder: the contract between training, evaluation and statistics.
+
+This module is the only owner of artefact names and column names. A run folder is
+`<runs>/<experiment>/<model>[+<augmentation>]/<train corpora joined by +>/seed-<n>[-fold-<k>]/`; it is built as
+`<name>.partial` and renamed when it is complete, so that whatever carries its final name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser_eval.errors import BadInput
+
+SPEC = "spec.json"
+RUN = "run.json"
+ENVIRONMENT = "environment.txt"
+SPLIT = "split.csv"
+HISTORY = "history.csv"
+MODEL = "model"
+PREDICTIONS = "predictions"
+METRICS = "metrics.json"
+RESULTS = "results.csv"
+FOLDS = "folds.csv"
+REPORT = "report"
+STATS = "stats"
+PARTIAL_SUFFIX = ".partial"
+
+SPLIT_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "split"]
+SPLIT_SIDES = ["train", "validation", "test", "unused"]
+HISTORY_COLUMNS = [
+    "step", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_uar", "learning_rate", "seconds",
+]  # fmt: skip
+PREDICTION_COLUMNS = ["corpus", "path", "actor", "gender", "truth", "prediction", "correct"]  # then p_<label>, sorted
+PROBABILITY_PREFIX = "p_"
+RESULT_KEYS = [
+    "run", "experiment", "model", "augmentation",
+]  # fmt: skip
+"""First columns of results.csv; the factors declared in the model JSONs follow, then `RESULT_COLUMNS`."""
+RESULT_COLUMNS = [
+    "train_corpus", "test_corpus", "condition", "protocol", "seed", "split_seed", "train_seed", "split_sha256", "fold",
+    "n_classes", "n_train", "n_test", "n_test_speakers", "uar", "uar_chance_corrected", "accuracy", "macro_f1",
+    "weighted_f1", "micro_f1", "macro_precision", "nll", "brier", "ece",
+]  # fmt: skip
+
+_RUN_NAME = re.compile(r"seed-(\d+)(?:-fold-(.+))?")
+
+
+def run_name(seed: int, fold: str | None) -> str:
+    """`seed-3`, or `seed-3-fold-08` in k-fold and leave-one-out designs (fold = index or the left-out speaker)."""
+    return f"seed-{seed}" if fold is None else f"seed-{seed}-fold-{fold}"
+
+
+def prediction_file(test_corpus: str, condition: str | None = None) -> str:
+    """`predictions/<test corpus>[@<condition>].csv`."""
+    return f"{PREDICTIONS}/{test_corpus}{'@' + condition if condition else ''}.csv"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One finished run on disk."""
+
+    path: Path
+    record: dict[str, Any]
+    """The content of run.json."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return read_json(self.path / SPEC)
+
+    def split(self) -> pd.DataFrame:
+        """The table of split.csv (columns `SPLIT_COLUMNS`), every value a string."""
+        return read_table(self.path / SPLIT, SPLIT_COLUMNS)
+
+    def history(self) -> pd.DataFrame:
+        """The table of history.csv (columns `HISTORY_COLUMNS`), one row per evaluation."""
+        return pd.read_csv(self.path / HISTORY)
+
+    def predictions(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """Prediction tables by (test corpus, condition); the condition is "" where there is none."""
+        tables = {}
+        for file in sorted((self.path / PREDICTIONS).glob("*.csv")):
+            corpus, _, condition = file.stem.partition("@")
+            tables[corpus, condition] = read_predictions(file)
+        return tables
+
+
+def read_predictions(file: Path) -> pd.DataFrame:
+    """A prediction table: text columns as text, `correct` as 0/1, `p_<label>` as float."""
+    table = read_table(file, PREDICTION_COLUMNS)
+    table["correct"] = table["correct"].astype(int)
+    for column in table.columns:
+        if column.startswith(PROBABILITY_PREFIX):
+            table[column] = table[column].astype(float)
+    return table
+
+
+def find_runs(experiment_folder: Path) -> list[RunFolder]:
+    """Every finished run below `<runs>/<experiment>`, in order of path; `.partial` folders are left out."""
+    return [RunFolder(path, read_json(path / RUN)) for path in _run_paths(experiment_folder)]
+
+
+def find_experiments(runs: Path) -> list[Path]:
+    """The experiment folders below the runs folder that hold at least one finished run, sorted."""
+    if not runs.is_dir():
+        return []
+    return [folder for folder in sorted(runs.iterdir()) if folder.is_dir() and next(_run_paths(folder), None)]
+
+
+def _run_paths(experiment_folder: Path) -> Iterator[Path]:
+    for path in sorted(experiment_folder.glob(f"*/*/seed-*/{RUN}")):
+        if _RUN_NAME.fullmatch(path.parent.name) and not path.parent.name.endswith(PARTIAL_SUFFIX):
+            yield path.parent
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file; a syntax error names file, line and column."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{file} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON with sorted keys, indented, whole or not at all."""
+    write_text(file, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_table(file: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a CSV with every value as text; nothing is taken for missing, so that `None` or `03` stay what they are."""
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False)
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise BadInput(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table
+
+
+def write_table(file: Path, table: pd.DataFrame) -> None:
+    """Write a CSV (comma, LF, floats in full precision), whole or not at all."""
+    write_text(file, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write beside the target and rename, so that a full disk or a kill leaves the old file or none."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The only decoding in the project, and pure functions on float32 arrays."""

@@ -1,0 +1,1 @@
+"""One module per corpus; each opens with its citation, licence and source, and reads files into rows."""

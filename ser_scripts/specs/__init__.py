@@ -1,0 +1,1 @@
+"""The spec classes: experiment and model JSON, strict and frozen."""

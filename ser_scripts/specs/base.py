@@ -1,0 +1,114 @@
+"""What every spec class shares: strict, frozen, with errors that name file, key, value and what would be valid."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from ser_eval.run_folder import read_json
+from ser_scripts.errors import BadInput
+
+
+class Spec(BaseModel):
+    """Base of the spec classes. Unknown keys are errors; instances never change; docstrings reach the JSON Schema."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def parse(cls: type[S], content: Any, *, source: str, kind: str) -> S:
+    """Validate `content` against a spec class.
+
+    Raises:
+        BadInput: one line per fault, each with its key, its value and what would be valid
+    """
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key != "$schema"}
+    try:
+        return cls.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {_describe(cls, detail)}" for detail in error.errors()]
+        raise BadInput(f"{source} is not a valid {kind}:\n" + "\n".join(dict.fromkeys(lines))) from None
+
+
+def load(cls: type[S], file: Path, *, kind: str) -> S:
+    """Read and validate one spec file."""
+    return parse(cls, read_spec_file(file, kind=kind), source=str(file), kind=kind)
+
+
+def read_spec_file(file: Path, *, kind: str) -> Any:
+    """The JSON object of a spec file, unvalidated."""
+    if not file.is_file():
+        raise BadInput(f"{file}: no such {kind} file")
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} is not a valid {kind}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no spaces) of a spec or of plain data."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json", by_alias=True)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def nearest(name: str, valid: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or the list of what is valid when nothing is near."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(names)}"
+
+
+def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
+    location = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(("function-", "lax-")))]
+    key = ".".join(str(part) for part in location) or "(whole file)"
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(str(location[-1]), _fields_at(cls, location[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{key}: required key is missing"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}"
+    value = json.dumps(detail["input"], default=str, ensure_ascii=False)
+    return f"{key}: {value if len(value) < 80 else value[:77] + '...'} is not valid; expected {message}"
+
+
+def _fields_at(cls: type[BaseModel], location: list[Any]) -> set[str]:
+    """Names of the keys that are valid at a location inside a spec class (unions contribute all their members)."""
+    level: set[type[BaseModel]] = {cls}
+    for part in location:
+        below: set[type[BaseModel]] = set()
+        tags: set[type[BaseModel]] = set()
+        for owner in level:
+            for name, field in owner.model_fields.items():
+                if part in (name, field.alias):
+                    below |= _models_in(field.annotation)
+            kind = owner.model_fields.get("kind")
+            if kind is not None and part in typing.get_args(kind.annotation):
+                tags.add(owner)
+        level = below or tags or level
+    names: set[str] = set()
+    for owner in level:
+        names |= {field.alias or name for name, field in owner.model_fields.items()}
+    return names
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+        return {annotation}
+    found: set[type[BaseModel]] = set()
+    for argument in typing.get_args(annotation):
+        found |= _models_in(argument)
+    return found

@@ -1,0 +1,1 @@
+"""The HF Trainer loop, seeding, resume."""
