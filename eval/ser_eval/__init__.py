@@ -1,1 +1,1 @@
-"""Run folders -> metrics, intervals, confusion matrices, report. Imports nothing else of this repository, and no torch."""
+"""Run folders -> metrics, intervals, confusion matrices, report. Imports nothing else of this repository; no torch."""

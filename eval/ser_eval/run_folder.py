@@ -27,12 +27,21 @@ HISTORY = "history.csv"
 MODEL = "model"
 PREDICTIONS = "predictions"
 METRICS = "metrics.json"
+PLAN = "plan.json"
+CLIPS = "clips.csv"
 RESULTS = "results.csv"
 FOLDS = "folds.csv"
+SHORTCUTS = "shortcut_baselines.csv"
+CLIPS = "clips.csv"
+PLAN = "plan.json"
+"""Optional, in the experiment folder: `{"runs": [run folders that are to exist, relative to it]}`."""
 REPORT = "report"
 STATS = "stats"
 PARTIAL_SUFFIX = ".partial"
 
+NONE = "none"
+"""Stands in results.csv for no augmentation, no condition and no fold; an empty cell would read back as missing."""
+CLIP_COLUMNS = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db"]
 SPLIT_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "split"]
 SPLIT_SIDES = ["train", "validation", "test", "unused"]
 HISTORY_COLUMNS = [
@@ -73,7 +82,9 @@ class RunFolder:
 
     @property
     def spec(self) -> dict[str, Any]:
-        return read_json(self.path / SPEC)
+        """The content of spec.json."""
+        content: dict[str, Any] = read_json(self.path / SPEC)
+        return content
 
     def split(self) -> pd.DataFrame:
         """The table of split.csv (columns `SPLIT_COLUMNS`), every value a string."""

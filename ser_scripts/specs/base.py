@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-
 from ser_eval.run_folder import read_json
+
 from ser_scripts.errors import BadInput
 
 
@@ -72,7 +72,9 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
 
 
 def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
-    location = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(("function-", "lax-")))]
+    location = [
+        part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(("function-", "lax-")))
+    ]
     key = ".".join(str(part) for part in location) or "(whole file)"
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest(str(location[-1]), _fields_at(cls, location[:-1]))}"
@@ -106,7 +108,11 @@ def _fields_at(cls: type[BaseModel], location: list[Any]) -> set[str]:
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return {annotation}
     found: set[type[BaseModel]] = set()
     for argument in typing.get_args(annotation):

@@ -1,0 +1,76 @@
+"""Effect sizes of an F test, and Holm's correction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ser_analysis.scores import Array
+
+
+def partial_eta2(f: float, df1: float, df2: float) -> float:
+    """Share of variance of effect and its error that the effect takes: F df1 / (F df1 + df2), in [0, 1]."""
+    return f * df1 / (f * df1 + df2)
+
+
+def partial_omega2(f: float, df1: float, n: float) -> float:
+    """Less biased partial eta2: df1 (F - 1) / (df1 (F - 1) + n) (Olejnik & Algina 2003). Negative when F < 1.
+
+    `n` is the number of observations of a between-groups design; df1 + df2 + 1 for an effect with its own error term.
+    """
+    return df1 * (f - 1) / (df1 * (f - 1) + n)
+
+
+def partial_epsilon2(f: float, df1: float, df2: float) -> float:
+    """Adjusted partial eta2: df1 (F - 1) / (df1 F + df2). Negative when F < 1."""
+    return df1 * (f - 1) / (df1 * f + df2)
+
+
+def noncentrality_interval(f: float, df1: float, df2: float, level: float = 0.90) -> tuple[float, float]:
+    """Interval of the noncentrality of an F distribution, by inversion of its CDF (Steiger 2004); 0 where F is too small.
+
+    90 % is customary for a one-sided quantity such as eta2: its lower end excludes 0 exactly when p < .05.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import ncf
+
+    def solve(probability: float) -> float:
+        def gap(noncentrality: float) -> float:
+            return float(ncf.cdf(f, df1, df2, noncentrality)) - probability
+
+        if not gap(0.0) > 0:
+            return 0.0
+        high = max(1.0, f * df1)
+        while gap(high) > 0:
+            high *= 2
+        return float(brentq(gap, 0.0, high, xtol=1e-10, rtol=1e-12, maxiter=500))
+
+    return solve((1 + level) / 2), solve((1 - level) / 2)
+
+
+def partial_eta2_interval(f: float, df1: float, df2: float, level: float = 0.90) -> tuple[float, float]:
+    """Noncentral-F interval of partial eta2: ncp / (ncp + df2)."""
+    if not math.isfinite(f):
+        return math.nan, math.nan
+    low, high = noncentrality_interval(f, df1, df2, level)
+    return low / (low + df2), high / (high + df2)
+
+
+def hedges_j(df: float) -> float:
+    """Hedges' exact small-sample correction: Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2)); NaN for df < 2."""
+    if df < 2:
+        return math.nan
+    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+
+
+def holm(p: Array) -> Array:
+    """Holm's step-down adjustment of one family; undefined p-values stay undefined and do not count."""
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.asarray(p, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    known = ~np.isnan(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
+    return adjusted

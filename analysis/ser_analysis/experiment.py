@@ -1,0 +1,224 @@
+"""Statistics of an experiment: `ser stats runs/<experiment>`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser_analysis import blocked
+from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, provenance, remove_stale, write
+from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table
+from ser_eval.errors import BadInput
+from ser_eval.run_folder import RESULT_KEYS, RESULTS, STATS, RunFolder, find_runs, write_json, write_text
+
+DV = "uar"
+CLEAN = "clean"
+"""Level of `augmentation` and `condition` where results.csv has none."""
+NEEDED = [
+    *RESULT_KEYS, "train_corpus", "test_corpus", "condition", "protocol", "seed", "split_sha256", "fold", "n_classes",
+    "n_train", "n_test", "n_test_speakers", DV,
+]  # fmt: skip
+
+
+def stats_of_experiment(folder: Path) -> StatsResult:
+    """Analyse `<folder>/results.csv` and write `<folder>/stats/`.
+
+    The block is the split (`split_sha256`) of one training corpus; runs that share it are averaged, and the output says
+    so. Within factors: the factors that the model JSONs declare, when the models fill their full grid, else the model;
+    and the test corpus and condition where there are several. Each training corpus is an analysis of its own, and so is
+    each test set when they differ in the number of classes, since UAR over different K must not be averaged. With one
+    analysis its files lie in `stats/`, with several in `stats/<name>/`.
+
+    Raises:
+        BadInput: there is no results.csv, or it is not one that the evaluation wrote
+    """
+    file = folder / RESULTS
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file; run `ser eval {folder}` first")
+    table = read_text_table(file)
+    need_columns(table, NEEDED, str(file))
+    for column in ("n_classes", "n_train", "n_test", "n_test_speakers", DV):
+        table[column] = numbers(table, column, str(file))
+    table["name"] = _joined(table["model"], table["augmentation"], "+")
+    table["place"] = _joined(table["test_corpus"], table["condition"], "@")
+    for column in ("augmentation", "condition"):
+        table[column] = table[column].replace("", CLEAN)
+    _refuse(table, file)
+    unscored = table[DV].isna()
+    left_out = [f"{row['run']} on {row['place']}" for row in table[unscored].to_dict("records")]
+    facts = [f"{len(left_out)} rows have no UAR and are left out: {'; '.join(left_out)}."] if left_out else []
+    scored = table[~unscored]
+    if scored.empty:
+        raise BadInput(f"{file}: no row has a {DV}")
+
+    runs = find_runs(folder)
+    origin = provenance(file, {"spec_digests": sorted({str(run.record.get("spec_digest")) for run in runs})})
+    analyses = {}
+    for train_corpus, group in scored.groupby("train_corpus", sort=True):
+        parts = {str(train_corpus): group}
+        if group["n_classes"].nunique() > 1:
+            parts = {f"{train_corpus}-on-{place}": part for place, part in group.groupby("place", sort=True)}
+        for name, part in parts.items():
+            analyses[name] = _analyse(part, folder.name, str(train_corpus), origin, facts, runs, len(parts) > 1)
+    return _write(folder / STATS, analyses, origin)
+
+
+def _analyse(
+    part: pd.DataFrame,
+    experiment: str,
+    train_corpus: str,
+    origin: dict[str, Any],
+    facts: list[str],
+    runs: list[RunFolder],
+    one_of_several_tasks: bool,
+) -> Analysis:
+    scores, notes = _scores(part)
+    k = part["n_classes"].dropna().unique()
+    chance = 1 / float(k[0]) if len(k) == 1 and k[0] > 0 else None
+    records = [run.record for run in runs if "+".join(run.record.get("train_corpora", [])) == train_corpus]
+    possible = sorted({int(record["splits_possible"]) for record in records if record.get("splits_possible")})
+    told = [
+        *facts,
+        f"Distinct splits used: {len(scores.blocks)}"
+        + (f" of {possible[-1]} possible." if possible else ".")
+        + f" Protocol: {'; '.join(sorted(set(part['protocol'])))}.",
+    ]
+    if one_of_several_tasks:
+        told.append(
+            "The test sets differ in their number of classes K, so each is analysed by itself: UAR over different K is never averaged."
+        )
+    if chance is not None:
+        told.append(f"{int(k[0])} classes: chance level of UAR is {chance:.3f}.")
+    for place, rows in part.groupby("place", sort=True):
+        speakers = rows["n_test_speakers"].dropna()
+        if len(speakers):
+            low, high = int(speakers.min()), int(speakers.max())
+            count = str(low) if low == high else f"{low} to {high}"
+            few = " Fewer than 20: intervals over seeds say nothing about other people." if high < 20 else ""
+            told.append(f"Test speakers per run on {place}: {count}.{few}")
+    for flag, stamp in (
+        ("not_comparable", "NOT COMPARABLE with published results"),
+        ("speaker_dependent", "SPEAKER-DEPENDENT"),
+        ("speakers_unknown", "SPEAKERS UNKNOWN"),
+    ):
+        if any(record.get(flag) for record in records):
+            told.append(f"{stamp}: as run.json of at least one run says.")
+    if len(scores.blocks) == 1 and part["seed"].nunique() > 1:
+        told.append(
+            f"All {part['seed'].nunique()} seeds share one split. T1 asks about other splits, so they are one block and "
+            "allow no test; `sd_within_block` is the spread over training seeds."
+        )
+    title = f"Statistics of {experiment}, trained on {train_corpus}"
+    if one_of_several_tasks:
+        title += f", tested on {part['place'].iloc[0]}"
+    extra = {
+        "train_corpus": train_corpus,
+        "test_sets": sorted(set(part["place"])),
+        "distinct_splits": len(scores.blocks),
+        "splits_possible": possible[-1] if possible else None,
+        "chance": chance,
+        "excluded_rows": facts,
+    }
+    return blocked.analyse(
+        scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance
+    )
+
+
+def _scores(part: pd.DataFrame) -> tuple[Scores, list[str]]:
+    """The blocks x cells of one training corpus, and what has to be said about the factors chosen."""
+    part = part.copy()
+    seeds = part.groupby("split_sha256")["seed"].agg(lambda column: ", ".join(sorted(set(column), key=int)))
+    # The seeds name a block to people, the start of the checksum keeps it apart from any other.
+    part["block"] = [
+        f"{'seeds' if ',' in seeds[sha] else 'seed'} {seeds[sha]} ({sha[:8]})" for sha in part["split_sha256"]
+    ]
+    model, notes = _model_factors(part)
+    where = [column for column in ("test_corpus", "condition") if part[column].nunique() > 1]
+    if len(where) == 2 and part["place"].nunique() < part["test_corpus"].nunique() * part["condition"].nunique():
+        part["test_corpus"], where = part["place"], ["test_corpus"]
+    names = {}
+    for row in part[[*model, "name"]].drop_duplicates().itertuples(index=False):
+        names[tuple(row[:-1])] = str(row[-1])
+    part["in_domain"] = [
+        test in train.split("+") and fold == ""
+        for train, test, fold in zip(part["train_corpus"], _bare(part["test_corpus"]), part["fold"], strict=True)
+    ]
+    part["in_domain"] &= part[["n_train", "n_test"]].notna().all(axis=1)
+    if (part["fold"] != "").any():
+        notes.append(
+            "Rows are pooled over folds, for which the Nadeau-Bengio correction of single splits does not hold; it is left out."
+        )
+    return pivot(part, dv=DV, factors=[*model, *where], block="block", where=where, names=names), notes
+
+
+def _model_factors(part: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Declared factors when the models are exactly their grid; else model x augmentation if full; else the name."""
+    models = part[["name"]].drop_duplicates()
+    columns = list(part.columns)
+    declared = columns[columns.index("augmentation") + 1 : columns.index("train_corpus")]
+    varying = [factor for factor in declared if part[factor].nunique() > 1]
+    augmented = ["augmentation"] if part["augmentation"].nunique() > 1 else []
+
+    def full(factors: list[str]) -> bool:
+        grid = set(itertools.product(*(set(part[factor]) for factor in factors)))
+        found = part[[*factors, "name"]].drop_duplicates()
+        cells = set(found[factors].itertuples(index=False, name=None))
+        return len(factors) > 0 and cells == grid and len(found) == len(models) == len(grid)
+
+    if varying:
+        if full([*varying, *augmented]):
+            return [*varying, *augmented], []
+        note = f"The models do not fill the grid of their declared factors ({', '.join(varying)}) once each; the factor is the model."
+        return ["name"], [note]
+    if augmented and part["model"].nunique() > 1 and full(["model", "augmentation"]):
+        return ["model", "augmentation"], []
+    return ["name"], []
+
+
+def _refuse(table: pd.DataFrame, file: Path) -> None:
+    other = sorted(set(table["fold"]) - {"", "all"})
+    if other:
+        raise BadInput(f"{file}: fold = {other[0]!r}; rows must be whole or pooled runs (fold empty or 'all')")
+    bad = table.loc[~table["seed"].str.fullmatch(r"\d+"), "seed"]
+    if len(bad):
+        raise BadInput(f"{file}, line {int(bad.index[0]) + 2}: seed = {bad.iloc[0]!r} is not a whole number")
+    key = ["name", "train_corpus", "place", "seed", "split_sha256"]
+    twice = table[table.duplicated(key, keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        raise BadInput(
+            f"{file}: {first['name']}, trained on {first['train_corpus']}, seed {first['seed']}, tested on {first['place']} "
+            f"stands there more than once (lines {', '.join(str(index + 2) for index in twice.index[:5])})"
+        )
+
+
+def _write(out: Path, analyses: dict[str, Analysis], origin: dict[str, Any]) -> StatsResult:
+    if len(analyses) == 1:
+        (analysis,) = analyses.values()
+        remove_stale(out, write(out, analysis))
+        return StatsResult(out, [*blocked.summary(analysis), f"written to {out}"], analysis.content)
+    out.mkdir(parents=True, exist_ok=True)
+    written, lines, index = [], [], []
+    folders = {name: re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) for name in analyses}
+    for name, analysis in analyses.items():
+        written += write(out / folders[name], analysis)
+        lines += [analysis.title, *analysis.findings[:2]]
+        index.append(f"- [{analysis.title}]({folders[name]}/{REPORT_MD})")
+    content = {"provenance": origin, "analyses": {name: f"{folder}/{STATS_JSON}" for name, folder in folders.items()}}
+    write_json(out / STATS_JSON, content)
+    intro = "Each training corpus, and each task with another number of classes, is an analysis of its own."
+    write_text(out / REPORT_MD, "# Statistics\n\n" + intro + "\n\n" + "\n".join(index) + "\n")
+    remove_stale(out, [*written, out / STATS_JSON, out / REPORT_MD])
+    return StatsResult(out, [*lines[:13], f"{len(analyses)} analyses, written to {out}"], content)
+
+
+def _joined(first: pd.Series[str], second: pd.Series[str], glue: str) -> list[str]:
+    return [f"{a}{glue}{b}" if b else a for a, b in zip(first, second, strict=True)]
+
+
+def _bare(places: pd.Series[str]) -> list[str]:
+    return [place.partition("@")[0] for place in places]

@@ -1,0 +1,177 @@
+"""Strip plot with the blocks joined, and estimation plot of the paired differences; PDF and PNG, the same bytes each time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ser_analysis.methods.descriptives import summary
+from ser_analysis.scores import SHARES, Scores
+from ser_analysis.wording import unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ser_analysis.output import Analysis
+
+POINT, MEAN, ZERO = "#4477aa", "#222222", "#999999"
+PANELS_PER_ROW = 3
+
+
+def draw(out: Path, analysis: Analysis) -> list[Path]:
+    """Draw what the analysis allows into `out`; returns the files."""
+    written: list[Path] = []
+    with _plain_style():
+        if analysis.scores is None:
+            written += _save(_groups(analysis), out, "strip")
+            return written
+        written += _save(_strip(analysis.scores, analysis.chance), out, "strip")
+        places = _places(analysis.scores)
+        for place, figure in _estimation(analysis):
+            suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", "-".join(place)) if len(places) > 1 else ""
+            written += _save(figure, out, f"estimation{suffix}")
+    return written
+
+
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+        yield
+
+
+def _save(figure: Figure, out: Path, stem: str) -> list[Path]:
+    files = [out / f"{stem}.pdf", out / f"{stem}.png"]
+    figure.savefig(files[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(files[1], dpi=150, metadata={"Software": None})
+    return files
+
+
+def _places(scores: Scores) -> list[tuple[str, ...]]:
+    where = [index for index, factor in enumerate(scores.factors) if factor not in scores.model]
+    return list(product(*(scores.levels[index] for index in where)))
+
+
+def _columns_at(scores: Scores, place: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """Names and columns of the models tested at one place."""
+    model = [index for index, factor in enumerate(scores.factors) if factor in scores.model]
+    where = [index for index in range(len(scores.factors)) if index not in model]
+    found = [
+        (scores.name(tuple(cell[index] for index in model)), column)
+        for column, cell in enumerate(scores.cells)
+        if tuple(cell[index] for index in where) == place
+    ]
+    return [name for name, _ in found], [column for _, column in found]
+
+
+def _strip(scores: Scores, chance: float | None) -> Figure:
+    from matplotlib.figure import Figure
+
+    places = _places(scores)
+    names, _ = _columns_at(scores, places[0])
+    across = min(PANELS_PER_ROW, len(places))
+    down = math.ceil(len(places) / across)
+    width = max(3.2, 1.2 + 0.75 * len(names))
+    figure = Figure(figsize=(width * across, 3.8 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    for axis, place in zip(axes.flat, places, strict=False):
+        _, columns = _columns_at(scores, place)
+        values = scores.values[:, columns]
+        for row in values:
+            axis.plot(
+                range(len(columns)), row, "-o", color=POINT, alpha=0.45, linewidth=0.8, markersize=3.5, mec="none"
+            )
+        for x in range(len(columns)):
+            _mean_and_interval(axis, x + 0.16, values[:, x])
+        _label(axis, names, ", ".join(place), chance)
+    for axis in list(axes.flat)[len(places) :]:
+        axis.set_visible(False)
+    for row_of_axes in axes:
+        row_of_axes[0].set_ylabel(_axis_name(scores.dv))
+    figure.suptitle("Each line is one block (split); black: mean and 95 % CI over blocks, T1", fontsize=8)
+    return figure
+
+
+def _groups(analysis: Analysis) -> Figure:
+    from matplotlib.figure import Figure
+
+    names = list(analysis.groups)
+    figure = Figure(figsize=(max(3.4, 1.2 + 0.75 * len(names)), 3.8), layout="constrained")
+    axis = figure.subplots()
+    for x, name in enumerate(names):
+        values = np.sort(np.asarray(analysis.groups[name]))
+        offsets = (np.arange(len(values)) % 5 - 2) * 0.04
+        axis.plot(x + offsets, values, "o", color=POINT, alpha=0.5, markersize=3.5, mec="none")
+        _mean_and_interval(axis, x + 0.22, values)
+    _label(axis, names, "", None)
+    axis.set_ylabel(_axis_name(str(analysis.content["audit"]["dv"])))
+    figure.suptitle("Each point is one row; black: mean and 95 % CI, T1", fontsize=8)
+    return figure
+
+
+def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
+    """One figure per test set: paired differences of every pair, their mean and 95 % interval."""
+    from matplotlib.figure import Figure
+
+    scores = analysis.scores
+    assert scores is not None
+    scale, points = unit(scores.dv)
+    for place in _places(scores):
+        names, columns = _columns_at(scores, place)
+        pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+        differences = [scale * (scores.values[:, columns[i]] - scores.values[:, columns[j]]) for i, j in pairs]
+        differences = [values[~np.isnan(values)] for values in differences]
+        if not any(len(values) > 1 for values in differences):
+            continue
+        labels = [f"{names[i]} − {names[j]}" for i, j in pairs]
+        figure = Figure(figsize=(4.2 + 0.065 * max(map(len, labels)), 1.3 + 0.34 * len(pairs)), layout="constrained")
+        axis = figure.subplots()
+        axis.axvline(0, color=ZERO, linewidth=0.8)
+        for y, values in enumerate(differences):
+            offsets = (np.arange(len(values)) % 3 - 1) * 0.06
+            axis.plot(values, y - 0.14 + offsets, "o", color=POINT, alpha=0.45, markersize=3, mec="none")
+            told = summary(values)
+            if told["n"] > 1:
+                axis.plot([told["ci95_low"], told["ci95_high"]], [y + 0.2, y + 0.2], color=MEAN, linewidth=1.6)
+                axis.plot(told["mean"], y + 0.2, "o", color=MEAN, markersize=4)
+        axis.set_yticks(range(len(pairs)), labels=labels)
+        axis.invert_yaxis()
+        axis.set_xlabel(f"difference in {points}" if scores.dv in SHARES else f"difference {points}")
+        place_text = f" on {', '.join(place)}" if place else ""
+        figure.suptitle(f"Paired differences{place_text}: blocks, mean and 95 % CI (unadjusted), T1", fontsize=8)
+        yield place, figure
+
+
+def _mean_and_interval(axis: Axes, x: float, values: np.typing.NDArray[np.float64]) -> None:
+    told = summary(values[~np.isnan(values)])
+    if told["n"] > 1:
+        axis.plot([x, x], [told["ci95_low"], told["ci95_high"]], color=MEAN, linewidth=1.4)
+    if told["n"]:
+        axis.plot(x, told["mean"], "o", color=MEAN, markersize=4)
+
+
+def _label(axis: Axes, names: list[str], title: str, chance: float | None) -> None:
+    axis.set_xticks(range(len(names)), labels=names, rotation=30, ha="right", rotation_mode="anchor")
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_title(title, fontsize=9)
+    if chance is not None:
+        axis.axhline(chance, color=ZERO, linewidth=0.8, linestyle="--")
+        axis.annotate(
+            "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color=ZERO
+        )
+
+
+def _axis_name(dv: str) -> str:
+    return dv.upper() if dv == "uar" else dv

@@ -1,0 +1,238 @@
+"""What a statistics run leaves behind: stats.json, tables as CSV, Markdown and LaTeX, report.md and figures."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import math
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser_analysis.scores import Scores
+from ser_analysis.wording import TARGETS, number, p_value
+from ser_eval.run_folder import write_json, write_table, write_text
+
+STATS_JSON, REPORT_MD = "stats.json", "report.md"
+RNG_SEED = 20240229
+"""Seed of every Monte-Carlo draw of the statistics."""
+LIBRARIES = ("numpy", "pandas", "scipy", "statsmodels", "patsy", "matplotlib")
+PRINTED = {
+    "pairs": [
+        "family", "at", "averaged_over", "a", "b", "n", "mean_diff", "ci95_low", "ci95_high", "t", "p", "p_holm",
+        "signflip_exact_p", "signflip_mc_p", "d_z", "g_av", "prob_a_gt_b_paired",
+    ],
+    "rm_anova": [
+        "term", "df1", "df2", "F", "p", "p_gg", "p_hf", "p_holm", "eta2_g", "partial_eta2", "partial_eta2_ci90_low",
+        "partial_eta2_ci90_high", "partial_omega2",
+    ],
+}  # fmt: skip
+"""Columns of the Markdown and LaTeX form of the widest tables; their CSV holds all."""
+CAPTIONS = {
+    "descriptives": "Descriptives over blocks",
+    "rm_anova": "Repeated-measures ANOVA, each effect against its own block interaction",
+    "sphericity": "Sphericity: Mauchly's test, Greenhouse-Geisser and Huynh-Feldt epsilon",
+    "pairs": "Paired contrasts, Holm within each family",
+    "nadeau_bengio": "Paired contrasts in-domain, corrected for overlapping training sets (Nadeau-Bengio)",
+    "anova_type2": "Between-groups ANOVA, type II",
+    "anova_type3": "Between-groups ANOVA, type III (deviation coding)",
+    "assumptions": "Assumptions (reported, never used to choose a test)",
+}
+
+
+@dataclass(frozen=True)
+class StatsResult:
+    """What `ser stats` did."""
+
+    folder: Path
+    lines: list[str]
+    """A short summary for the terminal."""
+    content: dict[str, Any]
+    """What stats.json holds."""
+
+
+@dataclass
+class Analysis:
+    """One analysis on its way to the disk."""
+
+    title: str
+    content: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """By name, the keys of `CAPTIONS`."""
+    facts: list[str] = field(default_factory=list)
+    """What was analysed, averaged, left out."""
+    findings: list[str] = field(default_factory=list)
+    omnibus: list[str] = field(default_factory=list)
+    scores: Scores | None = None
+    """For the figures; None for a between-groups analysis, whose units stand in `groups`."""
+    groups: dict[str, list[float]] = field(default_factory=dict)
+    chance: float | None = None
+
+
+def provenance(file: Path, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """SHA-256 of the input, versions and the RNG seed; no time and no path, so that a rerun writes the same bytes."""
+    return {
+        "input": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "rng_seed": RNG_SEED,
+        **(extra or {}),
+    }
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain JSON values; undefined numbers are null."""
+    return [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def plain(value: Any) -> Any:
+    """NumPy and pandas scalars as Python values; NaN and infinities as None."""
+    if value is pd.NA or value is None:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def write(out: Path, analysis: Analysis) -> list[Path]:
+    """Write every file of one analysis and return them."""
+    from ser_analysis.figures import draw
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+
+    def keep(name: str) -> Path:
+        written.append(out / name)
+        return out / name
+
+    write_json(keep(STATS_JSON), plain(analysis.content))
+    printed = {}
+    for name, table in analysis.tables.items():
+        target = "T2" if name == "nadeau_bengio" else "T1"
+        full = table.copy()
+        full.insert(0, "target", target)
+        write_table(keep(f"{name}.csv"), full)
+        shown = full[["target", *PRINTED[name]]] if name in PRINTED else full
+        shown = shown[[column for column in shown.columns if not _blank(shown[column])]]
+        caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
+        printed[name] = f"{caption}\n\n{markdown(shown)}"
+        write_text(keep(f"{name}.md"), printed[name])
+        write_text(keep(f"{name}.tex"), latex(shown, caption=caption, label=f"tab:{name.replace('_', '-')}"))
+    figures = draw(out, analysis)
+    written += figures
+    write_text(keep(REPORT_MD), report(analysis, printed, [file for file in figures if file.suffix == ".png"]))
+    return written
+
+
+def remove_stale(out: Path, written: Sequence[Path]) -> None:
+    """Delete what an earlier run left in `out` and its sub-folders under our names and this run did not write."""
+    ours = re.compile(
+        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation)(-[^/]*)?\.(pdf|png)"
+    )
+    kept = set(written)
+    folders = [out, *sorted(file.parent for file in out.glob(f"*/{STATS_JSON}"))]
+    for folder in folders:
+        for file in sorted(folder.iterdir()):
+            if file not in kept and file.is_file() and ours.fullmatch(file.name):
+                file.unlink()
+        if folder != out and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def report(analysis: Analysis, tables: Mapping[str, str], figures: Sequence[Path]) -> str:
+    """report.md: what was analysed, who is better and by how much, the ANOVA, then tables and figures."""
+    parts = [
+        f"# {analysis.title}",
+        f"**Target T1** ({TARGETS['T1']}) unless a sentence or table names another. More seeds narrow T1 only. "
+        "T3 (new corpora) is not answered by any test here.",
+        "## What was analysed",
+        _bullets(analysis.facts),
+    ]
+    if analysis.findings:
+        parts += ["## Is A better than B, and by how much?", _bullets(analysis.findings)]
+    if analysis.omnibus:
+        parts += ["## Analysis of variance", _bullets(analysis.omnibus)]
+    parts += ["## Tables", *tables.values()]
+    if figures:
+        parts += ["## Figures", "\n".join(f"![{file.stem}]({file.name})" for file in figures)]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown, rounded for reading."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(table)]
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |"]
+    lines.append("|" + "|".join(" ---: " if _numeric(table[column]) else " --- " for column in table.columns) + "|")
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
+    """A booktabs table, rounded for reading; needs \\usepackage{booktabs} (and graphicx for wide ones)."""
+    columns = "".join("r" if _numeric(table[column]) else "l" for column in table.columns)
+    body = [" & ".join(map(_escape, row)) + r" \\" for row in _cells(table)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_escape(caption)}}}",
+            rf"\label{{{label}}}",
+            r"\centering\small",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(_escape(str(column)) for column in table.columns) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    return [[_cell(str(key), value) for key, value in row.items()] for row in table.to_dict("records")]
+
+
+def _cell(column: str, value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        is_p = column in ("p", "mauchly_p") or column.startswith("p_") or column.endswith("_p") or "_p_" in column
+        return p_value(value) if is_p else number(value)
+    return str(value)
+
+
+def _numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column)
+
+
+def _blank(column: pd.Series[Any]) -> bool:
+    return bool((column.isna() | (column.astype(str) == "")).all())
+
+
+def _escape(text: str) -> str:
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+    }
+    return "".join(special.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,199 @@
+"""The frame every method reads: one score per block and cell, plus the audit that says what it was made of."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ser_eval.errors import BadInput
+
+Array = npt.NDArray[np.float64]
+
+SHARES = frozenset({"uar", "accuracy", "f1", "macro_f1", "weighted_f1", "micro_f1"})
+"""Dependent variables that live in [0, 1]; anything else is refused there, and differences are told in points (x 100)."""
+EMPTY_LEVEL = "(empty)"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score per block (row) and cell (column); cells in Kronecker order, the last factor fastest.
+
+    A block is a split of the corpus; a cell is a combination of factor levels. A missing score is NaN and stays NaN.
+    """
+
+    dv: str
+    factors: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    blocks: tuple[str, ...]
+    values: Array
+    """(blocks, cells)"""
+    where: tuple[str, ...] = ()
+    """The factors that say where a model is tested, not what it is; the others together are the model."""
+    n_runs: npt.NDArray[np.int64] | None = None
+    """(blocks, cells): runs averaged into each score; None where every score is one run."""
+    sd_within: Array | None = None
+    """(cells,): pooled SD of the runs that share a block (training seeds of one split); NaN where there is one each."""
+    test_train_ratio: Array | None = None
+    """(cells,): clips tested / clips trained on, for cells tested on the training corpora; NaN elsewhere."""
+    names: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """What to call a model, by its levels; the levels joined with + where absent."""
+
+    @property
+    def model(self) -> tuple[str, ...]:
+        """The factors that make up the model; all of them when every factor would be a `where`."""
+        rest = tuple(factor for factor in self.factors if factor not in self.where)
+        return rest or self.factors
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The factor levels of each column of `values`."""
+        return list(itertools.product(*self.levels))
+
+    @property
+    def complete(self) -> npt.NDArray[np.bool_]:
+        """Which blocks have a score in every cell."""
+        return ~np.isnan(self.values).any(axis=1)
+
+    def name(self, levels: tuple[str, ...]) -> str:
+        """The model with these levels."""
+        return self.names.get(levels, "+".join(levels))
+
+
+def natural(text: str) -> tuple[tuple[int, float, str], ...]:
+    """Sort key that puts `s2` before `s10` and `0.5` before `10`."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return tuple((1, 0.0, part) if index % 2 == 0 else (0, float(part), part) for index, part in enumerate(parts))
+
+
+def read_text_table(file: Path) -> pd.DataFrame:
+    """Read a CSV, every value as text; factor levels are never numbers."""
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise BadInput(f"{file} is not a CSV table in UTF-8: {error}") from None
+    if table.empty:
+        raise BadInput(f"{file} holds no rows below its header")
+    return table
+
+
+def need_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Refuse columns that the table lacks, listing those it has."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise BadInput(f"{source} has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}")
+
+
+def numbers(table: pd.DataFrame, column: str, source: str) -> pd.Series[float]:
+    """A text column as float; an empty cell becomes NaN, anything else that is not a finite number is refused."""
+    text = table[column].str.strip()
+    values = pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)
+    bad = ((text != "") & ~np.isfinite(values)).to_numpy()
+    if bad.any():
+        raise BadInput(f"{source}, line {_line(bad)}: {column} = {table[column][bad].iloc[0]!r} is not a number")
+    outside = ((values < 0) | (values > 1)).to_numpy()
+    if column in SHARES and outside.any():
+        raise BadInput(
+            f"{source}, line {_line(outside)}: {column} = {values[outside].iloc[0]:g} is outside [0, 1]; "
+            "divide percentages by 100"
+        )
+    return values
+
+
+def pivot(
+    table: pd.DataFrame,
+    *,
+    dv: str,
+    factors: Sequence[str],
+    block: str,
+    where: Sequence[str] = (),
+    names: dict[tuple[str, ...], str] | None = None,
+) -> Scores:
+    """Blocks x cells from long rows; several rows of one block and cell are averaged, and `n_runs` tells so.
+
+    Args:
+        table: the factors and the block as text, `dv` as float without NaN; `n_train` and `n_test` (clips) and
+            `in_domain` (bool) where the Nadeau-Bengio correction is wanted
+        dv: the score
+        factors: what varies within the blocks
+        block: the column that names the split
+        where: the factors that are test sets or conditions
+        names: what to call the models
+    """
+    levels = tuple(tuple(sorted(set(table[factor]), key=natural)) for factor in factors)
+    blocks = tuple(sorted(set(table[block]), key=natural))
+    cells = {cell: index for index, cell in enumerate(itertools.product(*levels))}
+    rows = table[block].map({name: index for index, name in enumerate(blocks)}).to_numpy()
+    columns = np.array([cells[cell] for cell in zip(*(table[factor] for factor in factors), strict=True)])
+    score = table[dv].to_numpy(dtype=float)
+    # Sorted, since a sum in floating point depends on the order of its terms, and so would the result on the file's.
+    order = np.lexsort((score, columns, rows))
+    rows, columns, score = rows[order], columns[order], score[order]
+
+    shape = (len(blocks), len(cells))
+    count, total, squares = np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape)
+    np.add.at(count, (rows, columns), 1)
+    np.add.at(total, (rows, columns), score)
+    with np.errstate(invalid="ignore"):
+        values = total / count
+    np.add.at(squares, (rows, columns), (score - values[rows, columns]) ** 2)
+    nested = (count - 1).clip(min=0).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        sd_within = np.sqrt(squares.sum(axis=0) / nested)
+
+    ratio = None
+    if {"n_train", "n_test", "in_domain"} <= set(table.columns):
+        train, test, inside = np.zeros(shape[1]), np.zeros(shape[1]), np.ones(shape[1], dtype=bool)
+        np.add.at(train, columns, table["n_train"].to_numpy(dtype=float)[order])
+        np.add.at(test, columns, table["n_test"].to_numpy(dtype=float)[order])
+        np.logical_and.at(inside, columns, table["in_domain"].to_numpy(dtype=bool)[order])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.where(inside & (train > 0), test / train, np.nan)
+    return Scores(
+        dv=dv,
+        factors=tuple(factors),
+        levels=levels,
+        blocks=blocks,
+        values=values,
+        where=tuple(where),
+        n_runs=count,
+        sd_within=sd_within,
+        test_train_ratio=ratio,
+        names=names or {},
+    )
+
+
+def audit(scores: Scores) -> dict[str, object]:
+    """Cells, blocks, runs, balance, and every missing score by name."""
+    missing = np.argwhere(np.isnan(scores.values))
+    count = scores.n_runs if scores.n_runs is not None else (~np.isnan(scores.values)).astype(np.int64)
+    cells = scores.cells
+    return {
+        "dv": scores.dv,
+        "factors": dict(zip(scores.factors, map(list, scores.levels), strict=True)),
+        "cells": len(cells),
+        "blocks": list(scores.blocks),
+        "n_blocks": len(scores.blocks),
+        "n_complete_blocks": int(scores.complete.sum()),
+        "dropped_blocks": [name for name, whole in zip(scores.blocks, scores.complete, strict=True) if not whole],
+        "n_runs": int(count.sum()),
+        "blocks_with_several_runs_averaged": [
+            name for name, most in zip(scores.blocks, count.max(axis=1, initial=0), strict=True) if most > 1
+        ],
+        "balanced": bool((count == count.flat[0]).all()),
+        "missing": [
+            {"block": scores.blocks[b], **dict(zip(scores.factors, cells[c], strict=True))} for b, c in missing
+        ],
+    }
+
+
+def _line(bad: npt.NDArray[np.bool_]) -> int:
+    return int(np.argmax(bad)) + 2  # the header is line 1

@@ -1,0 +1,170 @@
+"""Numbers and findings as text: APA style, each sentence with the target of its inference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from ser_analysis.scores import SHARES, Scores
+
+TARGETS = {
+    "T1": "this corpus: would another seed or split of the same corpus favour the same side?",
+    "T2": "new speakers: would it hold for people who are not in the corpus?",
+    "T3": "new corpora: would it hold elsewhere?",
+}
+ALPHA = 0.05
+
+
+def p_text(p: float) -> str:
+    """`p = .012`, `p < .001`, `p not defined`."""
+    return "p not defined" if math.isnan(p) else f"p {p_value(p, equals='= ')}"
+
+
+def p_value(p: float, *, equals: str = "") -> str:
+    """`.012` or `< .001`; empty for NaN."""
+    if math.isnan(p):
+        return ""
+    return "< .001" if p < 0.0005 else equals + (f"{p:.3f}".removeprefix("0") if p < 0.9995 else "1.000")
+
+
+def share(value: float) -> str:
+    """A proportion without its leading zero, as APA writes what cannot exceed 1."""
+    return "not defined" if math.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)
+
+
+def number(value: float) -> str:
+    """A number for a printed table; full precision stands in the CSV and in stats.json."""
+    if math.isnan(value):
+        return ""
+    size = abs(value)
+    if size >= 1000 or value == 0:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 10 else f"{value:.4f}" if size >= 0.01 else f"{value:.3g}"
+
+
+def unit(dv: str) -> tuple[float, str]:
+    """Factor and name in which differences of a score are told: points (x 100) for scores in [0, 1]."""
+    return (100.0, f"{dv.upper() if dv == 'uar' else dv} points") if dv in SHARES else (1.0, f"of {dv}")
+
+
+def place(at: str) -> str:
+    """`on emovo` for `test_corpus=emovo`."""
+    return "on " + ", ".join(part.partition("=")[2] for part in at.split(", ")) if at else ""
+
+
+def pair_sentence(row: dict[str, Any], dv: str) -> str:
+    """Is A better than B, and by how much: one row of `contrasts`, told from the side that is ahead."""
+    scale, points = unit(dv)
+    flip = row["mean_diff"] < 0
+    better, worse = (row["b"], row["a"]) if flip else (row["a"], row["b"])
+    sign = -scale if flip else scale
+    mean = sign * row["mean_diff"]
+    low, high = sorted((sign * row["ci95_low"], sign * row["ci95_high"]))
+    n = int(row["n"])
+    on = place(row["at"]) or (f"averaged over {row['averaged_over']}" if row["averaged_over"] else "")
+    start = f"T1{', ' + on if on else ''}: "
+    if n == 0:
+        return f"{start}{better} and {worse} share no split; they cannot be compared."
+    lead = f"{better} scores {mean:.2f} {points} above {worse}" if mean > 0 else f"{better} and {worse} score the same"
+    if n == 1:
+        return f"{start}{lead} on one split. One split allows no test."
+    ahead = (1 - row["prob_a_gt_b_paired"]) if flip else row["prob_a_gt_b_paired"]
+    ahead_text = f"ahead in {ahead * n:g} of {n} blocks"
+    signflip = row["signflip_exact_p"] if not math.isnan(row["signflip_exact_p"]) else row["signflip_mc_p"]
+    if math.isnan(row["p"]):
+        return f"{start}{lead} in each of {n} blocks, without any spread, so that t is not defined; sign-flip {p_text(signflip)}."
+    text = (
+        f"{start}{lead}, 95 % CI [{low:.2f}, {high:.2f}], t({int(row['df'])}) = {abs(row['t']):.2f}, {p_text(row['p'])} "
+        f"(Holm {p_text(row['p_holm'])}), d_z = {abs(row['d_z']):.2f}, g_av = {abs(row['g_av']):.2f}, {ahead_text}, "
+        f"sign-flip {p_text(signflip)}. "
+    )
+    shown, shown_flip = row["p_holm"] < ALPHA, row["signflip_p_holm"] < ALPHA
+    if shown:
+        text += f"Yes: on this corpus {better} is better than {worse}."
+    else:
+        text += f"Not shown: {_room(low, high, points)}, which is no evidence that the two are equal."
+    if shown != shown_flip:
+        text += f" The sign-flip test disagrees after Holm ({p_text(row['signflip_p_holm'])}; floor {2 / 2**n:.2g} before it)."
+    if not math.isnan(row.get("nb_p", math.nan)):
+        nb = sorted((sign * row["nb_ci95_low"], sign * row["nb_ci95_high"]))
+        text += (
+            f" T2 (new speakers), corrected for overlapping training sets (Nadeau-Bengio): "
+            f"95 % CI [{nb[0]:.2f}, {nb[1]:.2f}], {p_text(row['nb_p'])} (Holm {p_text(row['nb_p_holm'])})."
+        )
+        if shown and not row["nb_p_holm"] < ALPHA:
+            text += " So for new speakers it is not shown."
+    return text
+
+
+def anova_sentence(row: dict[str, Any]) -> str:
+    """One effect of the repeated-measures ANOVA; Greenhouse-Geisser where df1 > 1."""
+    if math.isnan(row["F"]):
+        return f"T1: {row['term']}: the scores do not vary against this effect, so that F is not defined."
+    corrected = not math.isnan(row["p_gg"])
+    eps = row["gg_eps"] if corrected else 1.0
+    p = row["p_gg"] if corrected else row["p"]
+    df = f"{row['df1'] * eps:.2f}, {row['df2'] * eps:.2f}" if corrected else f"{row['df1']}, {row['df2']}"
+    verdict = "an effect is shown" if row["p_gg_holm"] < ALPHA else "no effect is shown"
+    return (
+        f"T1: {row['term']}: F({df}) = {row['F']:.2f}, {p_text(p)}{' (Greenhouse-Geisser)' if corrected else ''}, "
+        f"Holm {p_text(row['p_gg_holm'])}, generalised eta2 = {share(row['eta2_g'])}, partial eta2 = "
+        f"{share(row['partial_eta2'])}, 90 % CI [{share(row['partial_eta2_ci90_low'])}, "
+        f"{share(row['partial_eta2_ci90_high'])}]: {verdict}."
+    )
+
+
+def between_sentence(row: dict[str, Any], df2: int) -> str:
+    """One effect of the between-groups ANOVA (type III)."""
+    verdict = "an effect is shown" if row["p"] < ALPHA else "no effect is shown"
+    return (
+        f"T1 (other rows drawn like these): {row['term']}: F({int(row['df'])}, {df2}) = {row['F']:.2f}, "
+        f"{p_text(row['p'])}, partial eta2 = {share(row['partial_eta2'])}: {verdict}."
+    )
+
+
+def interaction_warning(factor: str, anova: pd.DataFrame) -> str:
+    """A remark when a factor whose average effect is told is part of an interaction; empty otherwise."""
+    terms = [
+        f"{row['term']}: {p_text(p)}"
+        for row in anova.to_dict("records")
+        if ":" in row["term"]
+        and factor in row["term"].split(":")
+        and (p := row["p"] if math.isnan(row["p_gg"]) else row["p_gg"]) < ALPHA
+    ]
+    if not terms:
+        return ""
+    return (
+        f"T1: the effect of {factor} depends on other factors ({'; '.join(terms)}): its average does not stand alone; "
+        "read it with the comparisons at each of their levels (`pairs`)."
+    )
+
+
+def power_note(n: int, comparisons: int) -> str:
+    """The floor of the sign-flip test when blocks are few; empty when it cannot bind."""
+    if n < 2 or 2 / 2**n * max(1, comparisons) * 10 < ALPHA:
+        return ""
+    floor, several = 2 / 2**n, ""
+    if comparisons > 1:
+        several = f", {min(1.0, floor * comparisons):.3g} after Holm over {comparisons} comparisons"
+    needed = math.ceil(math.log2(2 * max(1, comparisons) / ALPHA))
+    verdict = "" if n >= needed else f"; p < .05 needs at least {needed} blocks"
+    return f"T1: with {n} blocks no two-sided sign-flip p can fall below 2/2^{n} = {floor:.3g}{several}{verdict}."
+
+
+def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
+    """`wavlm on emodb: .701 (SD .020, 10 blocks)`."""
+    levels = dict(zip(scores.factors, (row[factor] for factor in scores.factors), strict=True))
+    where = [levels[factor] for factor in scores.factors if factor not in scores.model]
+    name = scores.name(tuple(levels[factor] for factor in scores.model))
+    text = f"{name}{' on ' + ', '.join(where) if where else ''}: "
+    if row["n"] == 0:
+        return text + "no run"
+    if row["n"] == 1:
+        return f"{text}{number(row['mean'])} (1 block)"
+    return f"{text}{number(row['mean'])} (SD {number(row['sd'])}, 95 % CI [{number(row['ci95_low'])}, {number(row['ci95_high'])}], {row['n']} blocks)"
+
+
+def _room(low: float, high: float, points: str) -> str:
+    return f"the interval leaves room for anything from {low:.2f} to {high:.2f} {points}"

@@ -1,0 +1,494 @@
+"""Run folders -> metrics.json per run, and results.csv, folds.csv and shortcut_baselines.csv per experiment.
+
+The classes of a test corpus are the model's labels that the corpus has: all of them in-domain, the intersection across
+corpora. Clips of other classes are named and left out; an answer outside the classes is an error ("intersection,
+unmasked"). The folds of a seed are pooled into one confusion matrix, since a fold may lack a class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser_eval import metrics
+from ser_eval.errors import BadInput
+from ser_eval.intervals import speaker_counts, speaker_interval
+from ser_eval.run_folder import (
+    CLIP_COLUMNS,
+    CLIPS,
+    FOLDS,
+    METRICS,
+    NONE,
+    PLAN,
+    PROBABILITY_PREFIX,
+    RESULT_COLUMNS,
+    RESULT_KEYS,
+    RESULTS,
+    SHORTCUTS,
+    RunFolder,
+    find_runs,
+    read_json,
+    read_table,
+    run_name,
+    write_json,
+    write_table,
+)
+from ser_eval.shortcuts import Fold, shortcut_baselines
+
+FOLD_COLUMNS = ["uar_present", "classes_present"]
+"""Further columns of folds.csv: the mean recall over the classes that the fold has, and which these are."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation found."""
+
+    folder: Path
+    runs: list[RunFolder]
+    results: pd.DataFrame
+    """The rows of results.csv; `uar` and what follows from it are NaN where the UAR is not defined."""
+    folds: pd.DataFrame
+    """The rows of folds.csv; empty without folds."""
+    shortcuts: pd.DataFrame
+    """The rows of shortcut_baselines.csv."""
+    missing: list[str]
+    """Runs of plan.json that are not finished, as paths relative to the experiment folder."""
+    notes: list[str]
+    """What a reader must know: undefined UARs, clips of unknown labels, incomplete folds."""
+
+
+def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None = None) -> Summary:
+    """Evaluate every finished run of an experiment; running it again writes the same bytes.
+
+    Args:
+        folder: `<runs>/<experiment>`
+        progress: called with a line of text as the work goes on
+
+    Raises:
+        BadInput: if there is no finished run, a file breaks the contract of the run folder, or a model and a test
+            corpus share fewer than two classes
+    """
+    runs = find_runs(folder)
+    if not runs:
+        raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
+    clips = read_clips(folder / CLIPS)
+    factors = sorted({name for run in runs for name in run.record["factors"]})
+    rows: list[dict[str, Any]] = []
+    fold_rows: list[dict[str, Any]] = []
+    baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    notes: list[str] = []
+    for group in _groups(folder, runs):
+        if progress:
+            progress(f"evaluating {_group_name(folder, group)}")
+        tested = [_evaluate_run(run) for run in group]
+        is_folds = group[0].record["fold"] is not None
+        if is_folds:
+            for run, scores in zip(group, tested, strict=True):
+                for (corpus, condition), score in scores.items():
+                    row = _row(folder, [run], corpus, condition, score.metrics, factors)
+                    classes = " ".join(score.metrics["classes_present"])
+                    fold_rows.append(row | {"uar_present": score.metrics["uar_present"], "classes_present": classes})
+            untested = _untested_groups(group)
+            if untested:
+                notes.append(
+                    f"{_group_name(folder, group)}: folds are missing ({', '.join(untested)} never tested), so that "
+                    f"the seed has no row in {RESULTS}; its finished folds stand in {FOLDS}"
+                )
+                continue
+        for key in sorted({key for scores in tested for key in scores}):
+            corpus, condition = key
+            parts = [scores[key] for scores in tested if key in scores]
+            if len(parts) < len(group):
+                raise BadInput(f"{_group_name(folder, group)}: some folds lack the predictions for {_test_name(key)}")
+            scored = parts[0].metrics
+            if is_folds:
+                scored = evaluate_predictions(pd.concat([part.table for part in parts]), scored["labels"])
+                scored["protocol"] = _protocol(group[0], corpus, scored, pooled=True)
+                # A further corpus is tested whole by every fold: each clip answers once per fold.
+                scored["n"] = len({path for part in parts for path in part.known_paths})
+            row = _row(folder, group, corpus, condition, scored, factors)
+            rows.append(row)
+            notes.extend(_notes(row["run"], key, scored))
+            split_key = (row["train_corpus"], corpus, row["split_sha256"])
+            if condition == "" and split_key not in baselines:
+                folds = [Fold(run.split(), part.table) for run, part in zip(group, parts, strict=True)]
+                kept = {"train_corpus": row["train_corpus"], "test_corpus": corpus, "split_sha256": row["split_sha256"]}
+                found = shortcut_baselines(
+                    folds, clips, labels=scored["labels"], model_labels=group[0].record["labels"],
+                    train_corpora=group[0].record["train_corpora"], source=folder / CLIPS,
+                )  # fmt: skip
+                baselines[split_key] = [kept | baseline for baseline in found]
+    summary = Summary(
+        folder=folder,
+        runs=runs,
+        results=_table(rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS]),
+        folds=_table(fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *FOLD_COLUMNS]),
+        shortcuts=pd.DataFrame([row for key in sorted(baselines) for row in baselines[key]]),
+        missing=_missing(folder, runs),
+        notes=notes,
+    )
+    write_table(folder / RESULTS, summary.results)
+    write_table(folder / SHORTCUTS, summary.shortcuts)
+    if fold_rows:
+        write_table(folder / FOLDS, summary.folds)
+    else:
+        (folder / FOLDS).unlink(missing_ok=True)
+    return summary
+
+
+def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
+    """All metrics of one prediction table, ready for JSON (None where a number is not defined).
+
+    Args:
+        table: columns of a prediction file; the `p_<label>` columns name the labels that the model knows
+        labels: the K labels of the task; clips of other labels are left out and named under `unknown_labels`
+
+    Returns:
+        labels, model_labels, n, n_speakers, chance_uar, uar (None with `uar_undefined`, a reason, where a class has no
+        clips), uar_present and classes_present (mean recall over the classes that have clips), uar_chance_corrected,
+        accuracy, macro_f1, weighted_f1, micro_f1, macro_precision, nll, brier and ece (over all labels of the model),
+        per_class, per_gender, per_speaker, speaker_interval (None with `speaker_interval_undefined`), unknown_labels,
+        confusion (counts; rows `labels`, columns `labels` and then the other labels of the model)
+
+    Raises:
+        BadInput: if the table contradicts itself, or fewer than two labels are given
+        MetricError: if no clip has one of the labels, or the probabilities are no distributions
+    """
+    labels = list(labels)
+    model_labels = _model_labels(table)
+    _check_predictions(table, labels, model_labels)
+    known = table["truth"].isin(labels)
+    unknown = table[~known]
+    table = table[known].reset_index(drop=True)
+    outside = sorted(set(model_labels) - set(labels))
+    truth, prediction = table["truth"].tolist(), table["prediction"].tolist()
+    counts = metrics.confusion_matrix(truth, prediction, labels=labels, outside=outside)
+    probabilities = table[[PROBABILITY_PREFIX + label for label in model_labels]].to_numpy()
+    support = counts.sum(axis=1)
+    absent = [label for label, n in zip(labels, support, strict=True) if n == 0]
+    uar = None if absent else metrics.uar_of_counts(counts, labels)
+    speakers_known = bool((table["actor"] != "").all())
+    result: dict[str, Any] = {
+        "labels": labels,
+        "model_labels": sorted(model_labels),
+        "n": len(table),
+        "n_speakers": len(table[["corpus", "actor"]].drop_duplicates()) if speakers_known else None,
+        "chance_uar": 1 / len(labels),
+        "uar": uar,
+        "uar_undefined": f"no clips of {', '.join(absent)}" if absent else None,
+        "uar_present": metrics.present_uar_of_counts(counts),
+        "classes_present": [label for label in labels if label not in absent],
+        "uar_chance_corrected": None if uar is None else metrics.chance_corrected_uar(uar, len(labels)),
+        "accuracy": float(np.trace(counts) / counts.sum()),
+        "macro_f1": None if absent else metrics.macro_f1_of_counts(counts, labels),
+        "weighted_f1": metrics.weighted_f1_of_counts(counts),
+        "micro_f1": metrics.micro_f1_of_counts(counts),
+        "macro_precision": None if absent else metrics.macro_precision_of_counts(counts, labels),
+        "nll": metrics.nll(truth, probabilities, labels=model_labels),
+        "brier": metrics.brier(truth, probabilities, labels=model_labels),
+        "ece": metrics.ece(truth, probabilities, labels=model_labels),
+        "per_class": {
+            label: {name: _none_for_nan(value) for name, value in scores._asdict().items()}
+            for label, scores in metrics.per_class_of_counts(counts, labels).items()
+        },
+        "per_gender": {
+            gender: _gender_scores(group, labels, outside) for gender, group in table.groupby("gender", sort=True)
+        },
+        "per_speaker": _speaker_scores(table, labels) if speakers_known else {},
+        "unknown_labels": {
+            str(label): {"n": len(group), "clips": sorted(group["path"])}
+            for label, group in unknown.groupby("truth", sort=True)
+        },
+        "confusion": {"rows": labels, "columns": [*labels, *outside], "counts": counts.tolist()},
+    }
+    return result | _interval(table, labels, absent, speakers_known)
+
+
+def read_clips(file: Path) -> pd.DataFrame:
+    """The table of clips.csv, indexed by (corpus, path), with numbers as float.
+
+    Raises:
+        BadInput: if the file is not there, lacks a column, or a clip's duration or level is no finite number
+    """
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file; training writes it, and the shortcut baselines need it")
+    table = read_table(file, CLIP_COLUMNS)
+    for column in ("duration_seconds", "rms_db"):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        wrong = ~np.isfinite(numbers)
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            raise BadInput(f"{file}: {column} of {row['corpus']}/{row['path']} is {row[column]!r}, no finite number")
+        table[column] = numbers.astype(float)
+    return table.set_index(["corpus", "path"])
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """One test corpus of one run."""
+
+    table: pd.DataFrame
+    metrics: dict[str, Any]
+
+    @property
+    def known_paths(self) -> list[str]:
+        return self.table.loc[self.table["truth"].isin(self.metrics["labels"]), "path"].tolist()
+
+
+def _evaluate_run(run: RunFolder) -> dict[tuple[str, str], _Tested]:
+    """Compute and write metrics.json of one run; the result is keyed by (test corpus, condition)."""
+    record, split = run.record, run.split()
+    tested = {}
+    for key, table in run.predictions().items():
+        corpus = key[0]
+        source = f"{run.path}: predictions of {_test_name(key)}"
+        p_labels = _model_labels(table)
+        if p_labels != record["labels"]:
+            raise BadInput(f"{source} have the labels {p_labels}; run.json says {record['labels']}")
+        if table.empty:
+            raise BadInput(f"{source} are empty")
+        if table["path"].duplicated().any():
+            raise BadInput(f"{source} hold {table.loc[table['path'].duplicated(), 'path'].iloc[0]} twice")
+        in_corpus = {*split.loc[split["corpus"] == corpus, "class_id"], *table["truth"]}
+        labels = [label for label in record["labels"] if label in in_corpus]
+        if len(labels) < 2:
+            raise BadInput(
+                f"{source}: the corpus shares {', '.join(labels) or 'no class'} with the model's labels "
+                f"{', '.join(record['labels'])}; a comparison needs two classes or more"
+            )
+        try:
+            scores = evaluate_predictions(table, labels)
+        except BadInput as error:
+            raise BadInput(f"{source}: {error}") from None
+        if corpus not in record["train_corpora"]:
+            # Training may already have left these clips unpredicted; they belong to the same account.
+            for clip in record["left_out"]:
+                if clip["corpus"] == corpus:
+                    account = scores["unknown_labels"].setdefault(clip["class_id"], {"n": 0, "clips": []})
+                    account["clips"] = sorted({*account["clips"], clip["path"]})
+                    account["n"] = len(account["clips"])
+        scores["protocol"] = _protocol(run, corpus, scores, pooled=False)
+        tested[key] = _Tested(table, scores)
+    if not tested:
+        raise BadInput(f"{run.path} holds no predictions")
+    write_json(run.path / METRICS, {_test_name(key): part.metrics for key, part in tested.items()})
+    return tested
+
+
+def _protocol(run: RunFolder, corpus: str, scores: dict[str, Any], *, pooled: bool) -> str:
+    """How the number came about, with every stamp that it must carry."""
+    record, split = run.record, run.split()
+    cross = corpus not in record["train_corpora"]
+    words = ["cross-corpus" if cross else record["split_kind"]]
+    if cross and ((split["corpus"] == corpus) & (split["split"] == "train")).any():
+        words.append("few-shot")
+    if record["fold"] is not None:
+        words.append("pooled" if pooled else "single fold")
+    if scores["labels"] != record["labels"]:
+        words.append("intersection unmasked")
+    if record["speaker_dependent"] and not cross:
+        words.append("SPEAKER-DEPENDENT")
+    if record["speakers_unknown"] or scores["n_speakers"] is None:
+        words.append("SPEAKERS UNKNOWN")
+    if record["not_comparable"] or (record["speaker_dependent"] and not cross):
+        words.append("NOT COMPARABLE")
+    return " ".join(words)
+
+
+def _row(
+    folder: Path,
+    group: list[RunFolder],
+    corpus: str,
+    condition: str,
+    scores: dict[str, Any],
+    factors: list[str],
+) -> dict[str, Any]:
+    """A row of results.csv (a run, or the pooled folds of a seed) or of folds.csv (one fold)."""
+    record = group[0].record
+    run, fold, checksum, n_train = _identity(folder, group)
+    return {
+        "run": run,
+        "experiment": record["experiment"],
+        "model": record["model"],
+        "augmentation": record["augmentation"] or NONE,
+        **{name: _level(record["factors"].get(name, NONE)) for name in factors},
+        "train_corpus": "+".join(record["train_corpora"]),
+        "test_corpus": corpus,
+        "condition": condition or NONE,
+        "protocol": scores["protocol"],
+        "seed": record["seed"],
+        "split_seed": record["split_seed"],
+        "train_seed": record["train_seed"],
+        "split_sha256": checksum,
+        "fold": fold,
+        "n_classes": len(scores["labels"]),
+        "n_train": n_train,
+        "n_test": scores["n"],
+        "n_test_speakers": scores["n_speakers"],
+        **{name: scores[name] for name in RESULT_COLUMNS[RESULT_COLUMNS.index("uar") :]},
+    }
+
+
+def _identity(folder: Path, group: list[RunFolder]) -> tuple[str, str, str, int]:
+    """Name, fold, checksum and training clips: of the run, or of the pooled folds.
+
+    Pooled, the checksum is the SHA-256 of the folds' checksums, one per line, in order of the fold's name, and the
+    number of training clips is the mean over the folds, rounded.
+    """
+    record = group[0].record
+    if len(group) == 1:
+        fold = record["fold"] if record["fold"] is not None else NONE
+        return group[0].path.relative_to(folder).as_posix(), fold, record["split_sha256"], record["n_clips"]["train"]
+    lines = "".join(f"{run.record['split_sha256']}\n" for run in group)
+    return (
+        _group_name(folder, group),
+        "all",
+        hashlib.sha256(lines.encode()).hexdigest(),
+        round(fmean(run.record["n_clips"]["train"] for run in group)),
+    )
+
+
+def _groups(folder: Path, runs: list[RunFolder]) -> list[list[RunFolder]]:
+    """The runs of one model, augmentation, training set and seed: one run, or its folds in order of their names."""
+    groups: dict[tuple[str, str, str, int], list[RunFolder]] = {}
+    for run in runs:
+        record = run.record
+        key = (record["model"], record["augmentation"] or "", "+".join(record["train_corpora"]), record["seed"])
+        groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        folds = [run.record["fold"] for run in group]
+        if len(group) > 1 and (None in folds or len(set(folds)) < len(folds)):
+            raise BadInput(f"{_group_name(folder, group)}: runs with and without folds, or one fold twice: {folds}")
+        group.sort(key=lambda run: str(run.record["fold"]))
+    return [groups[key] for key in sorted(groups)]
+
+
+def _group_name(folder: Path, group: list[RunFolder]) -> str:
+    first = group[0]
+    return (first.path.parent.relative_to(folder) / run_name(first.record["seed"], None)).as_posix()
+
+
+def _untested_groups(folds: list[RunFolder]) -> list[str]:
+    """Groups of the training corpora that no fold tests, sorted: folds are missing."""
+    tables = [run.split() for run in folds]
+    everyone = pd.concat(tables)
+    everyone = everyone[everyone["corpus"].isin(folds[0].record["train_corpora"]) & (everyone["split"] != "unused")]
+    names = everyone["corpus"] + "/" + everyone["group"]
+    return sorted(set(names) - set(names[everyone["split"] == "test"]))
+
+
+def _missing(folder: Path, runs: list[RunFolder]) -> list[str]:
+    plan = folder / PLAN
+    if not plan.is_file():
+        return []
+    content = read_json(plan)
+    planned = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(planned, list) or not all(isinstance(path, str) for path in planned):
+        raise BadInput(f"{plan}: expected {{'runs': [paths of run folders, relative to {folder}]}}")
+    return sorted(set(planned) - {run.path.relative_to(folder).as_posix() for run in runs})
+
+
+def _notes(run: str, key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
+    where = f"{run}, tested on {_test_name(key)}"
+    notes = []
+    if scores["uar_undefined"]:
+        notes.append(
+            f"{where}: the UAR is not defined, {scores['uar_undefined']}; "
+            f"mean recall over the {len(scores['classes_present'])} classes present: {scores['uar_present']:.3f}"
+        )
+    if scores["unknown_labels"]:
+        listed = ", ".join(f"{label} ({account['n']})" for label, account in scores["unknown_labels"].items())
+        notes.append(f"{where}: left out, since the model does not know their label: {listed}; named in {METRICS}")
+    return notes
+
+
+def _model_labels(table: pd.DataFrame) -> list[str]:
+    return [name.removeprefix(PROBABILITY_PREFIX) for name in table.columns if name.startswith(PROBABILITY_PREFIX)]
+
+
+def _check_predictions(table: pd.DataFrame, labels: list[str], model_labels: list[str]) -> None:
+    if len(labels) < 2 or len(labels) != len(set(labels)):
+        raise BadInput(f"expected two distinct labels or more, got: {', '.join(labels) or 'none'}")
+    stray = sorted(set(labels) - set(model_labels))
+    if stray:
+        raise BadInput(f"no probability column of {', '.join(stray)}; there are: {', '.join(model_labels) or 'none'}")
+    answers = sorted(set(table["prediction"]) - set(model_labels))
+    if answers:
+        raise BadInput(f"prediction(s) {', '.join(answers)} are none of the model's labels {', '.join(model_labels)}")
+    wrong = table["correct"].astype(int) != (table["truth"] == table["prediction"]).astype(int)
+    if wrong.any():
+        raise BadInput(f"column 'correct' contradicts truth and prediction of {table[wrong].iloc[0]['path']}")
+
+
+def _gender_scores(table: pd.DataFrame, labels: list[str], outside: list[str]) -> dict[str, Any]:
+    counts = metrics.confusion_matrix(
+        table["truth"].tolist(), table["prediction"].tolist(), labels=labels, outside=outside
+    )
+    known = (table["actor"] != "").all()
+    return {
+        "n": len(table),
+        "n_speakers": len(table[["corpus", "actor"]].drop_duplicates()) if known else None,
+        "accuracy": float(np.trace(counts) / counts.sum()),
+        "uar_present": metrics.present_uar_of_counts(counts),
+        "classes_present": [label for label, n in zip(labels, counts.sum(axis=1), strict=True) if n],
+        "confusion": counts.tolist(),
+    }
+
+
+def _speaker_scores(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+    """Per speaker: gender, and clips and correct clips per class in the order of the labels."""
+    clips, correct = speaker_counts(table, labels)
+    speakers = table.drop_duplicates(["corpus", "actor"]).sort_values(["corpus", "actor"])
+    scores = {}
+    for actor, gender, n, right in zip(speakers["actor"], speakers["gender"], clips, correct, strict=True):
+        scores[actor] = {
+            "gender": gender,
+            "n": int(n.sum()),
+            "accuracy": float(right.sum() / n.sum()),
+            "uar_present": float((right[n > 0] / n[n > 0]).mean()),
+            "classes_present": [label for label, clips_of in zip(labels, n, strict=True) if clips_of],
+            "clips": n.tolist(),
+            "correct": right.tolist(),
+        }
+    return scores
+
+
+def _interval(table: pd.DataFrame, labels: list[str], absent: list[str], speakers_known: bool) -> dict[str, Any]:
+    if absent:
+        return {"speaker_interval": None, "speaker_interval_undefined": f"no clips of {', '.join(absent)}"}
+    interval = speaker_interval(table, labels)
+    if interval is None:
+        reason = "one speaker only" if speakers_known else "speakers unknown"
+        return {"speaker_interval": None, "speaker_interval_undefined": reason}
+    return {"speaker_interval": asdict(interval), "speaker_interval_undefined": None}
+
+
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    order = ["model", "augmentation", "train_corpus", "test_corpus", "condition", "seed", "fold"]
+    rows = sorted(rows, key=lambda row: [row[column] for column in order])
+    table = pd.DataFrame(rows, columns=columns)
+    table["n_test_speakers"] = table["n_test_speakers"].astype("Int64")
+    for column in ("uar", "uar_chance_corrected", "macro_f1", "macro_precision"):
+        table[column] = table[column].astype(float)
+    return table
+
+
+def _level(value: Any) -> str:
+    """A factor level as it stands in the model JSON."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _none_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _test_name(key: tuple[str, str]) -> str:
+    return f"{key[0]}@{key[1]}" if key[1] else key[0]

@@ -1,0 +1,306 @@
+"""The `ser` command: one function per sub-command, no logic. Heavy imports happen inside, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ser_scripts.errors import BadInput, Finding, SerError
+
+app = typer.Typer(
+    name="ser",
+    help="Speech emotion recognition results you can be certain of: speaker-independent splits, many seeds, the right test.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="An experiment JSON.")]
+ExperimentOrFolder = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="An experiment JSON, or its folder under the runs folder.")
+]
+LowSeed = Annotated[Optional[int], typer.Option("--low-seed", "--low_seed", help="First seed; wins over the file.")]  # noqa: UP045
+HighSeed = Annotated[Optional[int], typer.Option("--high-seed", "--high_seed", help="Last seed, included.")]  # noqa: UP045
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="FIELD=VALUE", help="Edit the spec, e.g. split.folds=10 or model.training.epochs=5."),
+]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="'experiment' or 'model'.")],
+    name: Annotated[str, typer.Argument(help="Its name; the file is experiments/NAME.json or models/NAME.json.")],
+    corpus: Annotated[str, typer.Option(help="Corpus of the experiment (see `ser corpora`).")] = "toy",
+    model: Annotated[str, typer.Option(help="Model of the experiment (a name under models/).")] = "whisper-tiny-en",
+    encoder: Annotated[str, typer.Option(help="Hub id or path of the model's encoder.")] = "openai/whisper-tiny.en",
+    out: Annotated[Optional[Path], typer.Option(help="Write here instead.")] = None,  # noqa: UP045
+) -> None:
+    """Write an experiment or a model JSON to start from."""
+    from ser_scripts.runs.templates import write_template
+
+    print(write_template(kind, name, corpus=corpus, model=model, encoder=encoder, out=out))
+
+
+@app.command()
+def check(
+    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Experiment or model JSONs.")],
+    low_seed: LowSeed = None,
+    high_seed: HighSeed = None,
+    overrides: Overrides = None,
+) -> None:
+    """Validate specs; for experiments also read the corpora, draw every split and estimate the disk needed."""
+    from ser_scripts.runs.check import check_spec
+
+    refused = False
+    for spec in specs:
+        lines, bad = check_spec(spec, low_seed=low_seed, high_seed=high_seed, overrides=overrides or (), say=_say)
+        print("\n".join(lines))
+        refused |= bad
+    if refused:
+        raise Finding("some splits are refused; see above")
+
+
+@app.command()
+def prepare(
+    what: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT|CORPUS", help="An experiment JSON, or a corpus (`toy` is made).")
+    ],
+) -> None:
+    """Read and check corpora ahead of training; `ser prepare toy` makes the built-in corpus."""
+    from ser_scripts.runs.check import prepare_corpora
+
+    for line in prepare_corpora(what, say=_say):
+        print(line)
+
+
+@app.command()
+def split(
+    experiment: ExperimentFile,
+    out: Annotated[Path, typer.Option(help="Folder for the split files.")] = Path("splits"),
+    low_seed: LowSeed = None,
+    high_seed: HighSeed = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write the splits of an experiment without training."""
+    from ser_scripts.runs.check import write_splits
+
+    for line in write_splits(
+        experiment, out, low_seed=low_seed, high_seed=high_seed, overrides=overrides or (), say=_say
+    ):
+        print(line)
+
+
+@app.command()
+def train(
+    experiment: ExperimentFile,
+    device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")] = 1,
+    loader_workers: Annotated[int, typer.Option(min=0, help="Processes that read clips for each run.")] = 0,
+    low_seed: LowSeed = None,
+    high_seed: HighSeed = None,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Move run folders of another spec aside.")] = False,
+    allow_import: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--allow-import", metavar="MODULE", help="Let augmentations come from this module or file."),
+    ] = None,
+) -> None:
+    """Train every run of an experiment that is not finished; the same command goes on after a stop."""
+    from ser_scripts.runs.execute import Options, default_device, execute_plan
+    from ser_scripts.runs.plan import load_experiment, make_plan
+    from ser_scripts.settings import folders
+
+    loaded = load_experiment(experiment, low_seed=low_seed, high_seed=high_seed, overrides=overrides or ())
+    for message in loaded.messages:
+        _say(message)
+    where = folders()
+    plan = make_plan(loaded, where, progress=_say)
+    if plan.refused:
+        listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
+        raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is trained:\n{listing}")
+    options = Options(
+        device=device or default_device(),
+        jobs=jobs,
+        loader_workers=loader_workers,
+        force=force,
+        allow_imports=tuple(allow_import or ()),
+    )
+    outcomes = execute_plan(plan, where, options, _say)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        listing = "\n".join(f"  {outcome.folder.as_posix()}: {outcome.message}" for outcome in failed)
+        raise Finding(f"{len(failed)} of {len(outcomes)} runs failed:\n{listing}")
+    print(f"{len(outcomes)} runs are finished under {where.runs / loaded.spec.name}; next: ser eval {experiment}")
+
+
+@app.command("eval")
+def evaluate(
+    experiment: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="EXPERIMENT", help="An experiment JSON, or its folder under the runs folder."),
+    ] = None,
+    on: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--on", metavar="CORPUS", help="First predict on this corpus too (a name, or a CSV file)."),
+    ] = None,
+    table: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Evaluate each row of a CSV: model_name, dataset_name, model_path, eval_csv_path, eval_out_path."
+        ),
+    ] = None,
+    device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
+) -> None:
+    """Metrics, confusion matrices, results.csv and report.html from finished runs."""
+    from ser_scripts.runs.locate import experiment_folder
+
+    if (experiment is None) == (table is None):
+        raise BadInput("ser eval: give an experiment, or --table FILE")
+    if table is not None:
+        from ser_scripts.runs.predict import evaluate_table
+
+        for line in evaluate_table(table, device=device, say=_say):
+            print(line)
+        return
+    assert experiment is not None
+    folder = experiment_folder(experiment)
+    if on:
+        from ser_scripts.runs.predict import predict_on
+
+        for corpus in on:
+            predict_on(folder, corpus, device=device, say=_say)
+    from ser_eval.evaluate import evaluate_experiment
+
+    summary = evaluate_experiment(folder, progress=_say)
+    for line in summary.lines:
+        print(line)
+
+
+@app.command()
+def stats(
+    experiment: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(
+            metavar="EXPERIMENT", help="An experiment JSON or its run folder; every experiment when absent."
+        ),
+    ] = None,
+    csv: Annotated[Optional[Path], typer.Option(help="Any tidy table instead of an experiment.")] = None,  # noqa: UP045
+    dv: Annotated[Optional[str], typer.Option(help="With --csv: the column of scores.")] = None,  # noqa: UP045
+    within: Annotated[str, typer.Option(help="With --csv: within factors, comma separated.")] = "",
+    between: Annotated[str, typer.Option(help="With --csv: between factors, comma separated.")] = "",
+    block: Annotated[Optional[str], typer.Option(help="With --csv: the column of blocks (seed, split).")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Folder for the results of --csv.")] = None,  # noqa: UP045
+) -> None:
+    """Which difference is real: descriptives, repeated-measures ANOVA, paired contrasts."""
+    from ser_analysis.experiment import stats_of_experiment
+    from ser_analysis.table import stats_of_csv
+
+    from ser_scripts.runs.locate import all_experiments, experiment_folder
+
+    if csv is not None:
+        if experiment is not None or dv is None:
+            raise BadInput("ser stats --csv FILE needs --dv COLUMN, and takes no experiment")
+        factors = [[name for name in text.split(",") if name] for text in (within, between)]
+        result = stats_of_csv(csv, dv=dv, within=factors[0], between=factors[1], block=block, out=out)
+        print("\n".join(result.lines))
+        return
+    for folder in [experiment_folder(experiment)] if experiment else all_experiments():
+        print("\n".join(stats_of_experiment(folder).lines))
+
+
+@app.command()
+def schemas(
+    out: Annotated[Path, typer.Option(help="Folder for the schemas.")] = Path("schemas"),
+) -> None:
+    """Write the JSON Schemas of experiment and model files (for completion in editors)."""
+    from ser_scripts.specs.schemas import write_schemas
+
+    for file in write_schemas(out):
+        print(file)
+
+
+@app.command()
+def describe(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus (see `ser corpora`), or a CSV file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Clips, speakers, clips per class and gender, durations and sample rates of a corpus."""
+    from ser_scripts.runs.check import describe_corpus, format_description
+
+    description = describe_corpus(corpus, say=_say)
+    print(json.dumps(description, indent=2, ensure_ascii=False) if as_json else format_description(description))
+
+
+@app.command()
+def corpora(
+    name: Annotated[Optional[str], typer.Argument(metavar="CORPUS", help="Tell where to get this one.")] = None,  # noqa: UP045
+) -> None:
+    """List the corpora that the project reads, or tell how to get one."""
+    from ser_scripts.corpora.listing import describe_source, list_corpora
+    from ser_scripts.settings import folders
+
+    print(describe_source(name) if name else list_corpora(folders().data).to_string(index=False))
+
+
+@app.command()
+def audit(
+    split_file: Annotated[
+        Path, typer.Argument(metavar="SPLIT.CSV", help="Columns path, class_id, actor, gender, split.")
+    ],
+    manifest: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A manifest with audio_sha256, to find the same recording on two sides."),
+    ] = None,
+) -> None:
+    """Check anybody's split for leaks; exit code 1 when there is one."""
+    from ser_scripts.leaks import audit as run_audit
+
+    findings = run_audit(split_file, manifest)
+    if findings:
+        print("\n".join(findings))
+        raise Finding(f"{split_file}: {len(findings)} finding(s)")
+    print(f"{split_file}: clean")
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which devices, corpora and encoders are found."""
+    from ser_scripts.runs.doctor import examine
+
+    print("\n".join(examine()))
+
+
+def main() -> None:
+    """Run the command; errors of the user are one clear text, without a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except SerError as error:
+        _say(f"ser: {error}")
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        _say("\nser: stopped; the same command goes on from the last checkpoint")
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        from click.exceptions import ClickException
+
+        if not isinstance(error, ClickException):
+            raise
+        error.show()
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

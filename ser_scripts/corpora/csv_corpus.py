@@ -1,0 +1,115 @@
+"""Anybody's clips, listed in a CSV.
+
+`path,class_id,actor,gender`, optionally group, sentence and language. Without speakers: `path,label`. The path's
+column may be called `path` or `file_path`, the label's `class_id`, `label`, `emotion` or `emotion_code`. Labels stay
+as they are written. Further columns are ignored, unless their name looks like one that was meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ser_scripts.corpora import ClipRow
+from ser_scripts.corpora._files import listed, parse_gender, read_table
+from ser_scripts.errors import BadInput
+
+_PATH_COLUMNS = ("path", "file_path")
+_LABEL_COLUMNS = ("class_id", "label", "emotion", "emotion_code")
+_OPTIONAL_COLUMNS = ("actor", "gender", "group", "sentence", "language")
+_OTHER_WORDS = {"speaker": "actor", "speaker_id": "actor", "sex": "gender"}
+
+
+def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
+    """Read a CSV of clips: comma, semicolon or tab, UTF-8.
+
+    Relative clip paths resolve against the CSV's folder, then against the working directory.
+
+    Returns:
+        The CSV's folder, which is the corpus root; the rows, sorted by path; whether speakers are known, that is
+        whether there is a column `actor` (else actor is "", and gender unknown unless given)
+
+    Raises:
+        BadInput: no such file, columns that are missing or ambiguous, an empty path, label or actor, a gender that is
+            not valid, a speaker of two genders, clips listed twice or missing on disk
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such CSV file")
+    root = Path(os.path.abspath(path)).parent
+    columns, table = read_table(path)
+    path_column = _one_of(_PATH_COLUMNS, columns, path)
+    label_column = _one_of(_LABEL_COLUMNS, columns, path)
+    _refuse_near_misses(columns, path)
+    speakers_known = "actor" in columns
+    required = (path_column, label_column, *(["actor"] if speakers_known else []))
+
+    rows: dict[str, ClipRow] = {}
+    missing: list[str] = []
+    twice: list[str] = []
+    genders: dict[str, str] = {}
+    for line, cells in table:
+        where = f"{path} line {line}"
+        if empty := [column for column in required if not cells[column]]:
+            raise BadInput(f"{where}: {listed(empty)} is empty")
+        actor = cells.get("actor", "")
+        gender = parse_gender(cells["gender"], where) if "gender" in cells else "unknown"
+        if actor and genders.setdefault(actor, gender) != gender:
+            raise BadInput(f"{where}: actor {actor!r} is {gender}, but {genders[actor]} in an earlier line")
+        file = _resolve(cells[path_column], root)
+        if file is None:
+            missing.append(cells[path_column])
+            continue
+        name = (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
+        if name in rows:
+            twice.append(f"{cells[path_column]} (line {line})")
+        rows[name] = ClipRow(
+            path=name,
+            class_id=cells[label_column],
+            actor=actor,
+            gender=gender,
+            group=cells.get("group") or None,
+            sentence=cells.get("sentence") or None,
+            language=cells.get("language") or None,
+        )
+    if missing:
+        raise BadInput(
+            f"{path}: {len(missing)} clips do not exist, neither under {root} nor under the working directory "
+            f"{Path.cwd()}: {listed(missing)}"
+        )
+    if twice:
+        raise BadInput(f"{path}: {len(twice)} clips are listed again: {listed(twice)}")
+    if not rows:
+        raise BadInput(f"{path}: lists no clips")
+    return root, [rows[name] for name in sorted(rows)], speakers_known
+
+
+def _resolve(name: str, root: Path) -> Path | None:
+    # normalised without following links, so that the root may be a link and `a/../b.wav` is `b.wav`
+    for base in (root, Path.cwd()):
+        file = Path(os.path.normpath(base / name))
+        if file.is_file():
+            return file
+    return None
+
+
+def _one_of(candidates: Sequence[str], columns: Sequence[str], path: Path) -> str:
+    found = [column for column in candidates if column in columns]
+    if len(found) != 1:
+        what = f"columns {' and '.join(found)}" if found else "no such column"
+        raise BadInput(
+            f"{path}: exactly one column of {', '.join(candidates)} is needed; found {what} "
+            f"(the header has {', '.join(columns) or 'nothing'})"
+        )
+    return found[0]
+
+
+def _refuse_near_misses(columns: Sequence[str], path: Path) -> None:
+    absent = [column for column in _OPTIONAL_COLUMNS if column not in columns]
+    for column in columns:
+        if column in (*_OPTIONAL_COLUMNS, *_PATH_COLUMNS, *_LABEL_COLUMNS):
+            continue
+        close = difflib.get_close_matches(_OTHER_WORDS.get(column, column), absent, n=1, cutoff=0.75)
+        if close:
+            raise BadInput(f"{path}: unknown column '{column}'; did you mean '{close[0]}'?")

@@ -1,0 +1,410 @@
+"""The table that every corpus becomes: one row per clip, with what its reader says and what its audio is.
+
+A clip that cannot be used is never passed over silently: `build_manifest` stops and names it, unless the experiment
+lists it under `allow_dropped`. Audio is measured once; what was measured is kept per file under
+`<cache>/manifests/`, so that only changed files are read again. Labels and speakers are read afresh every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import soundfile
+from filelock import FileLock
+from ser_eval.run_folder import write_json, write_text
+
+from ser_scripts import corpora
+from ser_scripts.audio import decode
+from ser_scripts.audio.decode import Progress, UnreadableAudio
+from ser_scripts.corpora import ClipRow, csv_corpus
+from ser_scripts.errors import BadInput
+from ser_scripts.specs.experiment import CorpusSpec, NamedCorpus
+
+COLUMNS = [
+    "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "duration_seconds",
+    "sample_rate_hz", "num_channels", "sha256", "audio_sha256", "rms_db",
+]  # fmt: skip
+HASHED_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "audio_sha256", "duration_seconds"]
+MIN_SECONDS = 0.1
+SILENT_PEAK = 1e-4
+"""Peak of the mono mix, of full scale, below which a clip holds no speech (-80 dBFS)."""
+
+_CACHE_VERSION = f"1, libsndfile {soundfile.__libsndfile_version__}"
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One corpus, checked."""
+
+    corpus: str
+    root: Path
+    """Absolute folder that the paths are relative to."""
+    clips: pd.DataFrame
+    """`COLUMNS`, sorted by path; path is POSIX, rms_db is the RMS of the mono mix in dBFS."""
+    dropped: pd.DataFrame
+    """Columns path, reason; sorted. A missing clip is named by its stem."""
+    speakers_known: bool
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the clips' `HASHED_COLUMNS` as CSV: of labels, speakers and samples, not of the file format."""
+        text = self.clips.to_csv(columns=HASHED_COLUMNS, index=False, lineterminator="\n")
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_manifest(
+    corpus_spec: CorpusSpec,
+    *,
+    data: Path,
+    cache: Path,
+    base: Path,
+    allow_dropped: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Read and check a corpus.
+
+    Args:
+        corpus_spec: a named corpus, or a CSV
+        data: the folder that holds one folder per named corpus (SER_DATA)
+        cache: where measurements are kept
+        base: the experiment's folder; relative paths of the spec resolve against it, then the working directory
+        allow_dropped: clips (`<corpus>/<path>`) that may have a fault; a listed clip without one stays. The suffix
+            does not count, nor, for a named corpus, whose stems are unique, the folder.
+        workers: processes that read audio; one per core when None. The result does not depend on it.
+        progress: called with (clips read, clips to read) while audio is read
+
+    Raises:
+        BadInput: no such corpus or folder, or clips with a fault that `allow_dropped` does not list
+    """
+    manifest, expected = _survey(corpus_spec, data=data, cache=cache, base=base, workers=workers, progress=progress)
+    by_stem = isinstance(corpus_spec, NamedCorpus)
+    prefix = f"{corpus_spec.name}/"
+    allowed = {_key(entry.removeprefix(prefix), by_stem) for entry in allow_dropped if entry.startswith(prefix)}
+    blocking = [
+        (path, reason)
+        for path, reason in manifest.dropped.itertuples(index=False, name=None)
+        if _key(path, by_stem) not in allowed
+    ]
+    if blocking:
+        raise BadInput(_refusal(manifest, blocking, expected, corpus_spec, cache))
+    if manifest.clips.empty:
+        raise BadInput(f"{manifest.root}: no clip of {corpus_spec.name} is left, all are dropped")
+    return manifest
+
+
+def survey(
+    corpus_spec: CorpusSpec,
+    *,
+    data: Path,
+    cache: Path,
+    base: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Like `build_manifest`, for looking at a corpus: every clip with a fault is dropped, and stands in `dropped`."""
+    return _survey(corpus_spec, data=data, cache=cache, base=base, workers=workers, progress=progress)[0]
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """What is in a corpus, as JSON data: clips per class and gender, speakers, durations, formats, dropped clips."""
+    clips = manifest.clips
+    seconds = clips["duration_seconds"]
+    speakers = clips[clips["actor"] != ""].drop_duplicates("actor")
+    genders = sorted(clips["gender"].unique())
+    counts = clips.groupby(["class_id", "gender"]).size()
+    return {
+        "corpus": manifest.corpus,
+        "root": str(manifest.root),
+        "sha256": manifest.sha256,
+        "clips": len(clips),
+        "speakers_known": manifest.speakers_known,
+        "speakers": len(speakers) if manifest.speakers_known else None,
+        "speakers_by_gender": {gender: int((speakers["gender"] == gender).sum()) for gender in genders},
+        "clips_by_class_and_gender": {
+            label: {gender: int(counts.get((label, gender), 0)) for gender in genders}
+            for label in sorted(clips["class_id"].unique())
+        },
+        "clips_by_language": _counts(clips["language"]),
+        "sentences": int((clips["sentence"].drop_duplicates() != "").sum()),
+        "duration_seconds": {
+            "total": float(seconds.sum()),
+            **(
+                {name: float(getattr(seconds, name)()) for name in ("min", "mean", "median", "max")}
+                if len(clips)
+                else {}
+            ),
+        },
+        "clips_by_sample_rate_hz": _counts(clips["sample_rate_hz"]),
+        "clips_by_channels": _counts(clips["num_channels"]),
+        "dropped": manifest.dropped.to_dict("records"),
+    }
+
+
+class _Facts(NamedTuple):
+    """What decoding one file tells."""
+
+    num_samples: int
+    sample_rate_hz: int
+    num_channels: int
+    sha256: str
+    audio_sha256: str
+    rms_db: float
+    peak: float
+    """Of the mono mix; NaN when a sample is not finite."""
+
+
+def audio_sha256(samples: decode.Samples) -> str:
+    """SHA-256 of samples (channels, samples) as decoded, at their own rate: little-endian float32, interleaved."""
+    return hashlib.sha256(samples.T.astype("<f4", order="C").tobytes()).hexdigest()
+
+
+def _measure(file: str) -> _Facts | str:
+    """Facts of a file, or the reason why it has none."""
+    try:
+        samples, rate_hz = decode.read(Path(file))
+        with open(file, "rb") as stream:
+            file_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except UnreadableAudio as error:
+        return error.reason
+    finite = bool(np.isfinite(samples).all())
+    mono = decode.to_mono(samples).astype(np.float64) if finite else np.full(1, np.nan)
+    power = float(np.mean(mono**2)) if mono.size else 0.0
+    return _Facts(
+        num_samples=samples.shape[1],
+        sample_rate_hz=rate_hz,
+        num_channels=samples.shape[0],
+        sha256=file_sha256,
+        audio_sha256=audio_sha256(samples),
+        rms_db=-np.inf if power == 0 else float(10 * np.log10(power)),
+        peak=float(np.max(np.abs(mono), initial=0.0)),
+    )
+
+
+def _fault(facts: _Facts | str) -> str | None:
+    """Why a clip cannot be used, as far as its own file tells."""
+    if isinstance(facts, str):
+        return facts
+    seconds = facts.num_samples / facts.sample_rate_hz
+    if facts.num_samples == 0:
+        return "it has no samples"
+    if np.isnan(facts.peak):
+        return "some of its samples are not finite (NaN or infinite)"
+    if seconds < MIN_SECONDS:
+        return f"it lasts {seconds:.3f} s, less than {MIN_SECONDS} s"
+    if facts.peak < SILENT_PEAK:
+        return f"it is silent (peak {facts.peak:.1g}, less than {SILENT_PEAK:g})"
+    return None
+
+
+def _survey(
+    corpus_spec: CorpusSpec, *, data: Path, cache: Path, base: Path, workers: int | None, progress: Progress | None
+) -> tuple[Manifest, int]:
+    """The manifest with every faulty clip dropped, and how many clips the complete corpus has."""
+    name = corpus_spec.name
+    if isinstance(corpus_spec, NamedCorpus):
+        reader = corpora.get(name)
+        root = _corpus_folder(corpus_spec, data, base)
+        rows, language, speakers_known = reader.read(root), reader.LANGUAGE, True
+        stems, expected = reader.expected_stems(root), reader.EXPECTED_CLIPS
+    else:
+        root, rows, speakers_known = csv_corpus.read_csv(_existing(corpus_spec.path, base))
+        language, stems, expected = "", None, len(rows)
+    rows = sorted(rows, key=lambda row: row.path)
+    _refuse_twins(name, root, rows)
+
+    facts = _measure_all([row.path for row in rows], root, _cache_file(corpus_spec, root, cache), workers, progress)
+    faults = {row.path: fault for row in rows if (fault := _fault(facts[row.path])) is not None}
+    faults |= _contradictions(rows, {path: fact for path, fact in facts.items() if path not in faults})
+    missing = _missing(rows, stems, expected)
+
+    table = [_clip(name, row, language, facts[row.path]) for row in rows if row.path not in faults]
+    clips = pd.DataFrame(table, columns=COLUMNS)
+    dropped = pd.DataFrame(sorted([*faults.items(), *missing.items()]), columns=["path", "reason"], dtype="str")
+    return Manifest(name, root, clips, dropped, speakers_known), expected
+
+
+def _clip(corpus: str, row: ClipRow, language: str, facts: _Facts | str) -> dict[str, Any]:
+    assert isinstance(facts, _Facts)
+    return {
+        "corpus": corpus,
+        "path": row.path,
+        "class_id": row.class_id,
+        "actor": row.actor,
+        "gender": row.gender,
+        "group": row.group if row.group is not None else row.actor,
+        "sentence": row.sentence or "",
+        "language": row.language or language,
+        "duration_seconds": facts.num_samples / facts.sample_rate_hz,
+        "sample_rate_hz": facts.sample_rate_hz,
+        "num_channels": facts.num_channels,
+        "sha256": facts.sha256,
+        "audio_sha256": facts.audio_sha256,
+        "rms_db": facts.rms_db,
+    }
+
+
+def _corpus_folder(spec: NamedCorpus, data: Path, base: Path) -> Path:
+    if spec.root is not None:
+        folder, looked_for = _existing(spec.root, base), f'"root" is {spec.root!r}'
+    else:
+        folder, looked_for = data.absolute() / spec.name, f"SER_DATA is {data}"
+    if not folder.is_dir():
+        raise BadInput(
+            f"corpus '{spec.name}': no folder {folder} ({looked_for}). Put the corpus there, point SER_DATA to the "
+            f'folder that holds {spec.name}/, or give its "root" in the experiment; '
+            f"`ser corpora {spec.name}` says where to get it."
+        )
+    return folder
+
+
+def _existing(path: str, base: Path) -> Path:
+    """A path of a spec: absolute, relative to the experiment, or else to the working directory."""
+    beside = (base / path).absolute()
+    return beside if beside.exists() or not Path(path).exists() else Path(path).absolute()
+
+
+def _refuse_twins(corpus: str, root: Path, rows: Sequence[ClipRow]) -> None:
+    """Two files that differ in their suffix only are two copies of a clip, and nobody can tell which one is meant."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        stem = str(PurePosixPath(row.path).with_suffix(""))
+        if stem in seen:
+            raise BadInput(f"corpus '{corpus}': {root} holds both {seen[stem]} and {row.path}; keep one of them")
+        seen[stem] = row.path
+
+
+def _contradictions(rows: Sequence[ClipRow], facts: dict[str, _Facts | str]) -> dict[str, str]:
+    """Clips whose samples are those of a clip with another label: nobody can tell which label is right."""
+    groups: dict[str, list[ClipRow]] = {}
+    for row in rows:
+        if isinstance(fact := facts.get(row.path), _Facts):
+            groups.setdefault(fact.audio_sha256, []).append(row)
+    faults = {}
+    for group in groups.values():
+        for row in group:
+            others = [f"{other.path} ({other.class_id})" for other in group if other.class_id != row.class_id]
+            if others:
+                faults[row.path] = f"its samples ({row.class_id}) are also those of {_some(others)}"
+    return faults
+
+
+def _missing(rows: Sequence[ClipRow], stems: Collection[str] | None, expected: int) -> dict[str, str]:
+    if stems is not None:
+        found = {PurePosixPath(row.path).stem for row in rows}
+        return {stem: "missing" for stem in stems if stem not in found}
+    lacking = expected - len(rows)
+    return {f"missing-{lacking}": f"{lacking} clips are missing; their names are not known"} if lacking > 0 else {}
+
+
+def _measure_all(
+    paths: Sequence[str], root: Path, cache_file: Path, workers: int | None, progress: Progress | None
+) -> dict[str, _Facts | str]:
+    """Facts of every file; only those that are new or changed since the cache was written are opened."""
+    known = _load_cache(cache_file)
+    stamps: dict[str, list[int]] = {}
+    facts: dict[str, _Facts | str] = {}
+    for path in paths:
+        stamps[path] = _stamp(root / path)
+        if path in known and known[path][:2] == stamps[path]:
+            facts[path] = _Facts(*known[path][2:])
+    to_read = [path for path in paths if path not in facts]
+    files = [str(root / path) for path in to_read]
+    measured = decode.in_order(_measure, files, workers=workers, progress=progress)
+    facts |= dict(zip(to_read, measured, strict=True))
+    if to_read or len(known) != len(paths):
+        # failures are not kept: they may be mended outside the file, e.g. by installing ffmpeg
+        rows = {path: [*stamps[path], *fact] for path in paths if isinstance(fact := facts[path], _Facts)}
+        if rows != known:
+            _save_cache(cache_file, rows)
+    return facts
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size and time of change, by which a changed file is known."""
+    try:
+        status = file.stat()
+    except OSError:  # a dangling link, say: decoding tells
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _cache_file(spec: CorpusSpec, root: Path, cache: Path) -> Path:
+    place = [spec.kind, str(root), "" if isinstance(spec, NamedCorpus) else spec.path]
+    return cache / "manifests" / f"{spec.name}-{hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]}.json"
+
+
+def _load_cache(file: Path) -> dict[str, list[Any]]:
+    """Rows of path -> size, mtime_ns, facts; none when the file is absent, damaged or of another version."""
+    try:
+        checksum, _, text = file.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+        return {}
+    content = json.loads(text)
+    rows: dict[str, list[Any]] = content["files"] if content["version"] == _CACHE_VERSION else {}
+    return rows
+
+
+def _save_cache(file: Path, rows: dict[str, list[Any]]) -> None:
+    text = json.dumps({"version": _CACHE_VERSION, "files": rows}, ensure_ascii=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            write_text(file, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    except OSError as error:
+        raise BadInput(f"cannot write to the cache folder {file.parent}: {error.strerror or error}") from None
+
+
+def _refusal(
+    manifest: Manifest, blocking: Sequence[tuple[str, str]], expected: int, spec: CorpusSpec, cache: Path
+) -> str:
+    """The text of the error that names every clip in the way."""
+    title = corpora.get(spec.name).TITLE if isinstance(spec, NamedCorpus) else spec.name
+    missing = [path for path, reason in blocking if reason == "missing"]
+    faulty = [(path, reason) for path, reason in blocking if reason != "missing"]
+    lines = []
+    if missing:
+        found = expected - sum(manifest.dropped["reason"] == "missing")
+        lines.append(f"{manifest.root} holds {found} of the {expected} clips of {title}; missing: {_some(missing)}.")
+    if faulty:
+        lines.append(f"{manifest.root} holds {len(faulty)} clips of {title} that cannot be used:")
+        lines += [f"  {spec.name}/{path}: {reason}" for path, reason in faulty[:_SHOWN]]
+        if len(faulty) > _SHOWN:
+            lines.append(f"  ... and {len(faulty) - _SHOWN} more")
+    if max(len(missing), len(faulty)) > _SHOWN:
+        full = _cache_file(spec, manifest.root, cache).with_suffix(".faults.json")
+        reasons = {f"{spec.name}/{path}": reason for path, reason in blocking}
+        full.parent.mkdir(parents=True, exist_ok=True)
+        write_json(full, {"allow_dropped": sorted(reasons), "reasons": reasons})
+        lines.append(f"All of them stand in {full}.")
+    lines.append(
+        f'{"Restore" if missing else "Mend"} them, or list them under "allow_dropped" in the experiment '
+        f'(as "{spec.name}/{blocking[0][0]}") to go on without them.'
+    )
+    return "\n".join(lines)
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f", ... ({len(items)})" if len(items) > _SHOWN else "")
+
+
+def _key(path: str, by_stem: bool) -> str:
+    """What `allow_dropped` and a clip are compared by."""
+    pure = PurePosixPath(path)
+    bare = pure.with_suffix("") if pure.suffix.lower() in decode.SUFFIXES else pure
+    return bare.name if by_stem else str(bare)
+
+
+def _counts(column: pd.Series[Any]) -> dict[str, int]:
+    return {str(value): int(count) for value, count in sorted(column.value_counts().items())}

@@ -1,0 +1,439 @@
+"""One training with the HF Trainer: our order of clips, our seeds, our selection.
+
+The Trainer keeps the loop, optimiser stepping, accumulation, mixed precision, checkpoints and tracking. Three things are
+ours, because a killed run must end with the same predictions as one that was not killed:
+
+- the batches of an epoch are a pure function of (seed, epoch), and every forward pass is seeded from (seed, epoch,
+  batch), so that dropout and masking do not depend on the state of a generator;
+- evaluation runs sorted batches and puts the rows back in order;
+- selection and early stopping are pure functions of the history, which is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from ser_eval import metrics
+from ser_eval.run_folder import HISTORY, HISTORY_COLUMNS, write_text
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.tensorboard import SummaryWriter
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback
+
+from ser_scripts.errors import BadInput, Finding
+from ser_scripts.modeling.model import SerModel
+from ser_scripts.specs.model import EarlyStoppingSpec, TrainingSpec
+from ser_scripts.training.clock import duration
+from ser_scripts.training.data import (
+    EpochLoader,
+    FeatureSource,
+    LengthGroupedBatches,
+    TrainingSet,
+    collate,
+    sorted_batches,
+)
+from ser_scripts.training.seeding import derive, seed_everything
+
+CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+LOGS = "logs"
+PROGRESS_SECONDS = 20.0
+"""A long epoch reports at least this often."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of history.csv."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_uar: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind, besides the weights in the model."""
+
+    history: list[Evaluation]
+    selected: Evaluation
+    resumed_from_step: int | None
+
+
+def improves(metric: str, value: float, best: float, *, min_delta: float = 0.0) -> bool:
+    """Whether a value is better than the best so far by more than `min_delta`; a loss is better when lower."""
+    return value < best - min_delta if metric == "val_loss" else value > best + min_delta
+
+
+def select(history: Sequence[Evaluation], rule: str) -> int:
+    """Index of the evaluation whose weights are tested: the first best one, or the last with the rule `last`."""
+    if rule == "last":
+        return len(history) - 1
+    best = 0
+    for index, row in enumerate(history):
+        if improves(rule, getattr(row, rule), getattr(history[best], rule)):
+            best = index
+    return best
+
+
+def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -> bool:
+    """Whether the metric has failed to improve by more than `min_delta` at the last `patience` evaluations."""
+    if spec is None or not history:
+        return False
+    best, waited = getattr(history[0], spec.metric), 0
+    for row in history[1:]:
+        value = getattr(row, spec.metric)
+        if improves(spec.metric, value, best, min_delta=spec.min_delta):
+            best, waited = value, 0
+        else:
+            waited += 1
+    return waited >= spec.patience
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: SerModel, source: FeatureSource, indices: Sequence[int], batch_size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Logits (len(indices), K) in the order of `indices`; batches hold clips of like length, padding does not matter."""
+    was_training = model.training
+    model.eval()
+    rows: list[NDArray[np.float32] | None] = [None] * len(indices)
+    for batch in sorted_batches([source.num_samples(index) for index in indices], batch_size):
+        inputs = source.encoder.collate([source.features(indices[position]) for position in batch])
+        logits = model(**{key: value.to(device) for key, value in inputs.items()})["logits"].float().cpu().numpy()
+        for position, row in zip(batch, logits, strict=True):
+            rows[position] = row
+    model.train(was_training)
+    stacked = np.stack([row for row in rows if row is not None])
+    assert len(stacked) == len(indices)
+    return stacked
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def one_cycle(step: int, *, total: int, warmup: int) -> float:
+    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 up to 1 over the warm-up, then down to 4e-6."""
+    if step < warmup:
+        low, high, position = 1 / 25, 1.0, step / max(1, warmup)
+    else:
+        low, high, position = 1.0, 1 / 25e4, min(1.0, (step - warmup) / max(1, total - warmup))
+    return high + (low - high) * (1 + math.cos(math.pi * position)) / 2
+
+
+class SerTrainer(Trainer):
+    """The HF Trainer with explicit seeds, length-grouped batches, and evaluation in order."""
+
+    def __init__(
+        self,
+        model: SerModel,
+        args: TrainingArguments,
+        *,
+        spec: TrainingSpec,
+        seed: int,
+        labels: Sequence[str],
+        training: TrainingSet,
+        validation: FeatureSource,
+        loader_workers: int,
+        folder: Path,
+        history: list[Evaluation],
+        report: Callable[[str], None],
+    ):
+        self.spec = spec
+        self.train_seed = seed
+        self.labels = list(labels)
+        self.training = training
+        self.validation = validation
+        self.loader_workers = loader_workers
+        self.folder = folder
+        self.history = history
+        self.report = report
+        self._loss_sum = self._correct = self._seen = 0.0
+        self._started = self._last_report = time.monotonic()
+        self._first_step: int | None = None
+        super().__init__(model=model, args=args, train_dataset=training)
+        self.model_accepts_loss_kwargs = False  # else the Trainer takes the loss for scaled by the accumulation already
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_StopOnHistory(self))
+        if "tensorboard" in spec.track:
+            self.add_callback(TensorBoardCallback(SummaryWriter(log_dir=str(folder / LOGS))))
+
+    def get_train_dataloader(self) -> EpochLoader:
+        """Batches of like length; with workers the items are the same, since each is a pure function of its key."""
+        batches = LengthGroupedBatches(self.training.lengths(), self.spec.batch_size, seed=self.train_seed)
+        return EpochLoader(
+            self.training,
+            batch_sampler=batches,
+            num_workers=self.loader_workers,
+            collate_fn=partial(collate, self.training.source.encoder),
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW over encoder and head groups (Loshchilov & Hutter 2019)."""
+        if self.optimizer is None:
+            groups = self.model.parameter_groups(
+                self.spec.learning_rate, self.spec.head_learning_rate, self.spec.weight_decay
+            )
+            self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type in ("cpu", "cuda"))
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The schedules of transformers, and 1cycle."""
+        if self.lr_scheduler is None and self.spec.scheduler == "one_cycle":
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            factor = partial(one_cycle, total=num_training_steps, warmup=warmup)
+            self.lr_scheduler = LambdaLR(self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Loss of one batch, under the seed of that batch."""
+        epoch, batch = inputs.pop("epoch"), inputs.pop("batch")
+        seed_everything(derive("batch", self.train_seed, epoch, batch))
+        outputs = model(**inputs)
+        labels = inputs["labels"]
+        self._loss_sum += float(outputs["loss"].detach()) * len(labels)
+        self._correct += int((outputs["logits"].detach().argmax(-1) == labels).sum())
+        self._seen += len(labels)
+        if not math.isfinite(self._loss_sum):
+            raise Finding(
+                f"{self.folder}: the loss is not finite in epoch {epoch + 1}, batch {batch + 1}; "
+                f"lower training.learning_rate ({self.spec.learning_rate:g}), or train in fp32 or bf16"
+            )
+        self._report_progress()
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate on the validation side: one row of history.csv, and the weights when they are the best so far."""
+        clips = self.validation.clips
+        logits = predict_logits(
+            self.model, self.validation, range(len(clips)), self.spec.eval_batch_size, self.args.device
+        )
+        truth = np.array([clip.label for clip in clips])
+        log_probabilities = np.log(np.maximum(softmax(logits), np.finfo(np.float64).tiny))
+        names = [self.labels[label] for label in truth]
+        predicted = [self.labels[label] for label in logits.argmax(-1)]
+        row = Evaluation(
+            step=self.state.global_step,
+            epoch=round(float(self.state.epoch or 0), 6),
+            train_loss=self._loss_sum / max(1, self._seen),
+            train_accuracy=self._correct / max(1, self._seen),
+            val_loss=float(-log_probabilities[np.arange(len(truth)), truth].mean()),
+            val_accuracy=metrics.accuracy(names, predicted, labels=self.labels),
+            val_uar=metrics.uar_over_present_classes(names, predicted, labels=self.labels),
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]) if self.optimizer else 0.0,
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+        self._loss_sum = self._correct = self._seen = 0.0
+        self.history.append(row)
+        if select(self.history, self.spec.select) == len(self.history) - 1:
+            save_weights(self.model, self.folder / BEST)
+        if self.spec.save_model == "last":
+            save_weights(self.model, self.folder / LAST)
+        write_history(self.folder / HISTORY, self.history)
+        measured = {
+            f"{metric_key_prefix}_{key[4:]}": getattr(row, key) for key in ("val_loss", "val_accuracy", "val_uar")
+        }
+        self.log({**measured, "train_accuracy": row.train_accuracy})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        best = self.history[select(self.history, "val_uar")]
+        self.report(
+            f"epoch {row.epoch:g}/{self.spec.epochs:g}  train loss {row.train_loss:.3f} acc {row.train_accuracy:.3f}  "
+            f"val loss {row.val_loss:.3f} UAR {row.val_uar:.3f} (best {best.val_uar:.3f}, epoch {best.epoch:g})"
+            f"{self._remaining()}"
+        )
+        self._last_report = time.monotonic()
+        return measured
+
+    def _report_progress(self) -> None:
+        if self._first_step is None:
+            self._first_step = self.state.global_step
+        if time.monotonic() - self._last_report >= PROGRESS_SECONDS:
+            self._last_report = time.monotonic()
+            shown = f"UAR {self.history[-1].val_uar:.3f}" if self.history else "no evaluation yet"
+            done = f"step {self.state.global_step}/{self.state.max_steps}"
+            self.report(f"{done}  train loss {self._loss_sum / self._seen:.3f}  val {shown}{self._remaining()}")
+
+    def _remaining(self) -> str:
+        done = self.state.global_step - (self._first_step or 0)
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (self.state.max_steps - self.state.global_step)
+        return f"  at most {duration(seconds)} left"
+
+
+class _StopOnHistory(TrainerCallback):
+    def __init__(self, trainer: SerTrainer):
+        self.trainer = trainer
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if should_stop(self.trainer.history, self.trainer.spec.early_stopping):
+            control.should_training_stop = True
+        return control
+
+
+def train(
+    model: SerModel,
+    spec: TrainingSpec,
+    *,
+    seed: int,
+    labels: Sequence[str],
+    training: TrainingSet,
+    validation: FeatureSource,
+    folder: Path,
+    device: str,
+    loader_workers: int,
+    run_name: str,
+    report: Callable[[str], None],
+) -> Trained:
+    """Train the model in place and leave the selected weights in it.
+
+    Args:
+        model: the model, initialised
+        spec: how to train
+        seed: of order, masking, dropout and augmentation
+        labels: the K labels, sorted
+        training: the items of an epoch
+        validation: the clips that select
+        folder: the `.partial` run folder; an earlier checkpoint in it is resumed
+        device: `cpu`, `cuda` or `mps`
+        loader_workers: processes that read clips; does not change any number
+        run_name: shown by the trackers
+        report: takes one line of progress
+
+    Raises:
+        Finding: if the loss is not finite
+    """
+    every = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"}
+    if isinstance(spec.eval_every, int):
+        every = dict.fromkeys(every, "steps") | dict.fromkeys(("eval_steps", "save_steps", "logging_steps"), spec.eval_every)
+    checkpoints = folder / CHECKPOINTS
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        run_name=run_name,
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=spec.batch_size,
+        per_device_eval_batch_size=spec.eval_batch_size,
+        gradient_accumulation_steps=spec.accumulation,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if spec.scheduler in ("constant", "one_cycle") else spec.scheduler,
+        warmup_steps=spec.warmup,
+        max_grad_norm=spec.gradient_clip or 0.0,
+        bf16=spec.precision == "bf16",
+        fp16=spec.precision == "fp16",
+        use_cpu=device == "cpu",
+        save_total_limit=1,
+        seed=derive("trainer", seed),
+        report_to=[tracker for tracker in spec.track if tracker != "tensorboard"] or "none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **every,
+    )
+    checkpoint, history = _resume_point(folder)
+    trainer = SerTrainer(
+        model,
+        arguments,
+        spec=spec,
+        seed=seed,
+        labels=labels,
+        training=training,
+        validation=validation,
+        loader_workers=loader_workers,
+        folder=folder,
+        history=history,
+        report=report,
+    )
+    if history:
+        report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
+    if not should_stop(history, spec.early_stopping):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if not trainer.history or trainer.history[-1].step != trainer.state.global_step > 0:
+        trainer.evaluate()  # the last updates of a run whose length is no multiple of eval_every
+    chosen = trainer.history[select(trainer.history, spec.select)]
+    model.load_state_dict(load_file(folder / BEST, device=str(arguments.device)))
+    return Trained(trainer.history, chosen, history[-1].step if checkpoint and history else None)
+
+
+def save_weights(model: SerModel, file: Path) -> None:
+    """Write all weights, whole or not at all."""
+    temporary = file.with_suffix(".tmp")
+    save_file({name: value.contiguous().clone() for name, value in model.state_dict().items()}, temporary)
+    temporary.replace(file)
+
+
+def write_history(file: Path, history: Sequence[Evaluation]) -> None:
+    """Write history.csv (floats in full precision)."""
+    lines = [",".join(HISTORY_COLUMNS)]
+    lines += [",".join(repr(asdict(row)[column]) for column in HISTORY_COLUMNS) for row in history]
+    write_text(file, "\n".join(lines) + "\n")
+
+
+def read_history(file: Path) -> list[Evaluation]:
+    """Read what `write_history` wrote, exactly."""
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    if header != ",".join(HISTORY_COLUMNS):
+        raise BadInput(f"{file}: unexpected columns {header}")
+    rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
+    return [
+        Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()})  # type: ignore[arg-type]
+        for row in rows
+    ]
+
+
+def _resume_point(folder: Path) -> tuple[Path | None, list[Evaluation]]:
+    """The newest whole checkpoint and the history up to it; anything later is done again, identically."""
+    file = folder / HISTORY
+    if not file.is_file() or not (folder / BEST).is_file():
+        return None, []
+    history = read_history(file)
+    for checkpoint in sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=_step, reverse=True):
+        known = [row for row in history if row.step <= _step(checkpoint)]
+        if _is_whole(checkpoint) and known and known[-1].step == _step(checkpoint):
+            return checkpoint, known
+        shutil.rmtree(checkpoint)  # torn by a kill
+    return None, []
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the state file, which the Trainer writes last, is there and complete."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(state["global_step"] == _step(checkpoint))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
