@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -13,7 +13,7 @@ from ser_scripts.errors import BadInput, Finding, SerError
 
 app = typer.Typer(
     name="ser",
-    help="Speech emotion recognition results you can be certain of: speaker-independent splits, many seeds, the right test.",
+    help="Speech emotion recognition results you can be certain of: speaker-independent, many seeds, the right test.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +31,9 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="FIELD=VALUE", help="Edit the spec, e.g. split.folds=10 or model.training.epochs=5."),
 ]
+
+
+UsageError: Any = typer.BadParameter.__base__
 
 
 def _say(text: str) -> None:
@@ -296,11 +299,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
-    except Exception as error:
-        from click.exceptions import ClickException
-
-        if not isinstance(error, ClickException):
-            raise
+    except UsageError as error:
         error.show()
         code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)

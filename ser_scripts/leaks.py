@@ -6,7 +6,7 @@ a split that came from elsewhere and answers with findings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -41,10 +41,9 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def joined(corpus: pd.Series[str], name: pd.Series[str]) -> npt.NDArray[np.object_]:
-    """`<corpus>/<name>` per clip, "" where the name is unknown."""
-    names = name.to_numpy(dtype=object)
-    return np.where(names == "", "", corpus.to_numpy(dtype=object) + "/" + names)
+def joined(corpora: npt.NDArray[np.object_], names: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """`<corpus>/<name>` per clip; "" where the name is unknown."""
+    return np.where(names == "", "", corpora + "/" + names)
 
 
 def crossing(keys: npt.NDArray[np.object_], sides: Codes) -> list[str]:
@@ -57,7 +56,7 @@ def crossing(keys: npt.NDArray[np.object_], sides: Codes) -> list[str]:
 
 
 def refusals(
-    table: pd.DataFrame,
+    clips: Mapping[str, npt.NDArray[np.object_]],
     sides: Codes,
     *,
     trained: npt.NDArray[np.bool_],
@@ -67,27 +66,27 @@ def refusals(
     """Why a split must not be used, each reason naming the speakers or clips; empty for an honest split.
 
     Args:
-        table: the clips, with the manifest columns
+        clips: manifest columns corpus, path, class_id, actor, group, audio_sha256, one text per clip
         sides: side of each clip
         trained: which clips belong to the training corpora
         seen: speakers (corpus, actor) that an initial checkpoint was trained on
         groups_may_cross: the split kind is speaker-dependent by definition (random, legacy_per_emotion)
     """
     reasons = []
-    if not groups_may_cross and (groups := crossing(joined(table["corpus"], table["group"]), sides)):
+    if not groups_may_cross and (groups := crossing(joined(clips["corpus"], clips["group"]), sides)):
         reasons.append(f"{counted(len(groups), 'group')} on two sides: {named(groups)}")
-    audio = table["audio_sha256"].to_numpy(dtype=object)
+    audio = clips["audio_sha256"]
     if copies := crossing(audio, sides):
-        clips = joined(table["corpus"], table["path"])[np.isin(audio, copies) & (sides != UNUSED)]
-        reasons.append(f"the same audio on two sides, {counted(len(clips), 'clip')}: {named(clips)}")
-    classes = table["class_id"].to_numpy(dtype=object)
+        members = joined(clips["corpus"], clips["path"])[np.isin(audio, copies) & (sides != UNUSED)]
+        reasons.append(f"the same audio on two sides, {counted(len(members), 'clip')}: {named(members)}")
+    classes = clips["class_id"]
     if missing := set(classes[trained]) - set(classes[sides == TRAIN]):
         reasons.append(f"class without a clip in train: {named(missing)}")
     for side in (TRAIN, VALIDATION, TEST):
         if not (sides == side).any():
             reasons.append(f"the {SPLIT_SIDES[side]} side is empty")
     if seen:
-        speakers = joined(table["corpus"], table["actor"])
+        speakers = joined(clips["corpus"], clips["actor"])
         held_out = (sides == VALIDATION) | (sides == TEST)
         if met := set(speakers[held_out]) & {f"{corpus}/{actor}" for corpus, actor in seen}:
             reasons.append(
@@ -250,7 +249,10 @@ def _manifest_findings(table: pd.DataFrame, sides: Codes, manifest_csv: Path) ->
 
 
 def match_clips(paths: pd.Series[str], corpora: pd.Series[str], manifest: pd.DataFrame) -> Codes:
-    """Row of the manifest for each path: by whole path, else by file name without suffix where only one clip has it.
+    """Row of the manifest for each path.
+
+    The paths of a corpus count as they stand. Only when none of them is in the manifest, as in a list made elsewhere, do
+    the file names without suffix count: on single clips that would take another speaker's `a01` for a missing one.
 
     Args:
         paths: path of each clip sought
@@ -266,11 +268,15 @@ def match_clips(paths: pd.Series[str], corpora: pd.Series[str], manifest: pd.Dat
         for key in {corpus, ""}:
             for index, name in ((by_path, path), (by_stem, PurePosixPath(path).stem)):
                 index[key, name] = -2 if (key, name) in index else row
-    rows = np.full(len(paths), -1, dtype=np.int64)
-    for number, (corpus, path) in enumerate(zip(corpora, paths, strict=True)):
-        path = clip_path(path)
-        rows[number] = by_path.get((corpus, path), by_stem.get((corpus, PurePosixPath(path).stem), -1))
-    return rows
+    sought = [(corpus, clip_path(path)) for corpus, path in zip(corpora, paths, strict=True)]
+    whole = {corpus for corpus, path in sought if (corpus, path) in by_path}
+    return np.array(
+        [
+            by_path.get((corpus, path), -1) if corpus in whole else by_stem.get((corpus, PurePosixPath(path).stem), -1)
+            for corpus, path in sought
+        ],
+        dtype=np.int64,
+    )
 
 
 def _labelled(table: pd.DataFrame, column: str) -> npt.NDArray[np.object_]:

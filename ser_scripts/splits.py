@@ -24,7 +24,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,7 @@ from ser_scripts.leaks import (
     UNUSED,
     VALIDATION,
     Codes,
+    clip_path,
     counted,
     crossing,
     joined,
@@ -69,6 +71,7 @@ SENTENCE_TEST_SHARE = 0.2
 """With `sentence_independent`: share of the sentences tested, where the spec gives no share of test speakers."""
 
 _ROUNDS = 8
+_REASONS_AT_MOST = 20
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,17 @@ class _Clips:
     corpora: tuple[str, ...]
     """The training corpora, sorted."""
 
+    @cached_property
+    def columns(self) -> dict[str, npt.NDArray[np.object_]]:
+        return {name: self.table[name].to_numpy(dtype=object) for name in self.table.columns}
+
+    @cached_property
+    def speakers(self) -> npt.NDArray[np.object_]:
+        """`<corpus>/<actor>` of each clip, "" where unknown."""
+        return joined(self.columns["corpus"], self.columns["actor"])
+
     def column(self, name: str) -> npt.NDArray[np.object_]:
-        return self.table[name].to_numpy(dtype=object)
+        return self.columns[name]
 
     def start(self) -> Codes:
         """Further corpora tested whole, training corpora unused so far."""
@@ -160,7 +172,7 @@ def draw(
         seen: speakers (corpus, actor) that an initial checkpoint was trained on; they must not validate or be tested
         base: folder against which the path of a preset resolves
         left_out: clips (corpus, path) that exist but are not in `clips` (dropped, or of other classes); a preset may
-            list them
+            list them. A missing clip may be named by its stem.
 
     Raises:
         SplitRefused: the split would leak or leave a side or class empty, or too few speakers are known
@@ -187,7 +199,7 @@ def draw(
     reasons = []
     for draft in drafts:
         found = refusals(
-            data.table,
+            data.columns,
             draft.sides,
             trained=data.trained,
             seen=seen,
@@ -195,7 +207,9 @@ def draw(
         )
         reasons += [f"{f'fold {draft.fold}: ' if draft.fold is not None else ''}{reason}" for reason in found]
     if reasons:
-        raise SplitRefused(f"split '{spec.kind}', seed {split_seed}, is refused:\n  " + "\n  ".join(reasons))
+        more = [f"... and {len(reasons) - _REASONS_AT_MOST} more"] if len(reasons) > _REASONS_AT_MOST else []
+        lines = [f"split '{spec.kind}', seed {split_seed}, is refused:", *reasons[:_REASONS_AT_MOST], *more]
+        raise SplitRefused("\n  ".join(lines))
     return [_finished(data, draft, spec, split_seed) for draft in drafts]
 
 
@@ -235,8 +249,8 @@ def _prepared(clips: pd.DataFrame, train_corpora: Sequence[str]) -> _Clips:
         raise BadInput(f"the manifest has missing values in {', '.join(holes)}; unknown is an empty text")
     table = table.astype(str)
     if (twice := table.duplicated(["corpus", "path"])).any():
-        names = joined(table["corpus"], table["path"])[twice.to_numpy()]
-        raise BadInput(f"{counted(len(set(names)), 'clip')} more than once in the manifest: {named(names)}")
+        names = set(table["corpus"][twice] + "/" + table["path"][twice])
+        raise BadInput(f"{counted(len(names), 'clip')} more than once in the manifest: {named(names)}")
     if strange := sorted(set(train_corpora) - set(table["corpus"])):
         raise BadInput(f"training corpus without clips: {named(strange)}; there are {named(table['corpus'])}")
     if not train_corpora:
@@ -247,11 +261,11 @@ def _prepared(clips: pd.DataFrame, train_corpora: Sequence[str]) -> _Clips:
 
 def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
     sides = draft.sides
-    table = data.table.assign(split=np.array(SPLIT_SIDES, dtype=object)[sides])[SPLIT_COLUMNS]
-    lines = sorted(table["corpus"] + "\t" + table["path"] + "\t" + table["split"] + "\n")
+    names = np.array(SPLIT_SIDES, dtype=object)[sides]
+    lines = sorted(data.column("corpus") + "\t" + data.column("path") + "\t" + names + "\n")
     used = sides != UNUSED
-    speakers = joined(data.table["corpus"], data.table["actor"])
-    notes = [_sizes_note(data, sides, speakers), *draft.notes]
+    speakers = data.speakers
+    notes = [_sizes_note(data, sides), *draft.notes]
     classes = data.column("class_id")
     for side in (VALIDATION, TEST):
         if absent := set(classes[data.trained & used]) - set(classes[sides == side]):
@@ -269,7 +283,7 @@ def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
     if possible is not None and possible.bit_length() > 10_000:
         possible = None  # JSON readers stop at a few thousand digits
     return Split(
-        table=table.reset_index(drop=True),
+        table=data.table.assign(split=names).astype({"split": str})[SPLIT_COLUMNS],
         kind=spec.kind,
         split_seed=seed,
         fold=draft.fold,
@@ -281,12 +295,12 @@ def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
     )
 
 
-def _sizes_note(data: _Clips, sides: Codes, speakers: npt.NDArray[np.object_]) -> str:
+def _sizes_note(data: _Clips, sides: Codes) -> str:
     """The achieved shares, over the training corpora."""
     here = [data.trained & (sides == side) for side in (TRAIN, VALIDATION, TEST)]
     clips = [int(mask.sum()) for mask in here]
     texts = [f"{'/'.join(map(str, clips))} clips ({_percent(clips)})"]
-    people = [len(set(speakers[mask]) - {""}) for mask in here]
+    people = [len(set(data.speakers[mask]) - {""}) for mask in here]
     if any(people):
         texts.insert(0, f"{'/'.join(map(str, people))} speakers ({_percent(people)})")
     return f"train/validation/test of {' + '.join(data.corpora)}: {', '.join(texts)}"
@@ -309,13 +323,12 @@ def _units(data: _Clips, spec: SplitSpec, mask: npt.NDArray[np.bool_], *, by_gro
             f"without {'group' if by_group else 'actor'}, so split '{spec.kind}' cannot keep speakers apart; "
             "use split 'random' or 'preset', whose results are marked accordingly"
         )
-    rows = data.table[mask]
-    actors = joined(rows["corpus"], rows["actor"])
-    pairs = pd.DataFrame({"actor": actors, "gender": rows["gender"].to_numpy(dtype=object)}).drop_duplicates()
+    actors, corpus_of, gender_of = data.speakers[mask], data.column("corpus")[mask], data.column("gender")[mask]
+    pairs = pd.DataFrame({"actor": actors, "gender": gender_of}).drop_duplicates()
     if torn := set(pairs["actor"][pairs["actor"].duplicated().to_numpy() & (pairs["actor"] != "").to_numpy()]):
         raise BadInput(f"{counted(len(torn), 'speaker')} with more than one gender: {named(torn)}")
 
-    groups = joined(rows["corpus"], rows["group"])
+    groups = joined(corpus_of, data.column("group")[mask])
     unit_of = _components(groups, actors) if not by_group else {group: group for group in set(groups)}
     names = sorted(set(unit_of.values()))
     numbers = {name: number for number, name in enumerate(names)}
@@ -323,8 +336,7 @@ def _units(data: _Clips, spec: SplitSpec, mask: npt.NDArray[np.bool_], *, by_gro
     of_row = np.array([numbers[unit_of[str(group)]] for group in unique], dtype=np.int64)[codes]
     genders: list[set[str]] = [set() for _ in names]
     corpora = [""] * len(names)
-    kinds = pd.DataFrame({"unit": of_row, "corpus": rows["corpus"].to_numpy(), "gender": rows["gender"].to_numpy()})
-    for unit, corpus, gender in kinds.drop_duplicates().itertuples(index=False):
+    for unit, corpus, gender in sorted(set(zip(of_row.tolist(), corpus_of, gender_of, strict=True))):
         genders[unit].add(str(gender))
         corpora[unit] = str(corpus)
     strata = [f"{corpus}/{'+'.join(sorted(kind))}" for corpus, kind in zip(corpora, genders, strict=True)]
@@ -538,7 +550,7 @@ def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut, se
     by_group = isinstance(spec, LeaveOneGroupOut)
     units = _units(data, spec, data.trained, by_group=by_group)
     if isinstance(spec, KFold):
-        _require(units, max(spec.folds, 3), spec, f"{spec.folds} folds, and two more for train and validation")
+        _require(units, max(spec.folds, 3), spec, f"{spec.folds} folds, two speakers outside each")
         tests = _dealt(units, spec.folds, seed)
     else:
         _require(units, 3, spec, "train, validation and test")
@@ -557,7 +569,7 @@ def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut, se
         draft = _Draft(sides, fold, possible=None if isinstance(spec, KFold) else draws.possible)
         partners = data.trained & (sides == UNUSED)
         if partners.any():
-            names = named(joined(data.table["corpus"], data.table["actor"])[partners])
+            names = named(data.speakers[partners])
             draft.notes.append(
                 f"{counted(int(partners.sum()), 'clip')} unused, in a group with the tested speaker: {names}"
             )
@@ -579,7 +591,7 @@ def _dealt(units: _Units, folds: int, seed: int) -> list[tuple[str, npt.NDArray[
 
 
 def _left_out_in_turn(data: _Clips, column: str) -> list[tuple[str, npt.NDArray[np.bool_]]]:
-    keys = np.where(data.trained, joined(data.table["corpus"], data.table[column]), "")
+    keys = np.where(data.trained, joined(data.column("corpus"), data.column(column)), "")
     tests = []
     for key in sorted(set(keys) - {""}):
         name = key if len(data.corpora) > 1 else key.split("/", 1)[1]
@@ -630,6 +642,9 @@ def _preset(data: _Clips, spec: Preset, seed: int, base: Path, left_out: frozens
     absent = pd.DataFrame(sorted(left_out), columns=["corpus", "path"])
     known = pd.concat([candidates, absent[absent["corpus"].isin(data.corpora)]], ignore_index=True)
     found = match_clips(rows["path"], rows["corpus"], known)
+    stems = rows["path"].map(lambda path: PurePosixPath(clip_path(path)).stem)
+    gone = pd.Series(list(zip(rows["corpus"], stems, strict=True))).isin(left_out).to_numpy() & (found == -1)
+    rows, found = rows[~gone], found[~gone]
     for bad, what in ((found == -1, "no such clip"), (found == -2, "several clips of this name; give the whole path")):
         if bad.any():
             raise BadInput(f"{file}, {counted(int(bad.sum()), 'row')}: {what}: {named(rows['path'][bad])}")
@@ -755,8 +770,8 @@ def _clip_draws(
     rows = np.flatnonzero(mask)
     if len(rows) < len(shares):
         raise SplitRefused(f"{counted(len(rows), 'clip')} cannot be parted into {len(shares)} sides")
-    names = joined(data.table["corpus"], data.table["path"])[rows]
-    strata = joined(data.table["corpus"], data.table["class_id"])[rows]
+    names = joined(data.column("corpus"), data.column("path"))[rows]
+    strata = joined(data.column("corpus"), data.column("class_id"))[rows]
     return Draws(list(names), list(strata), shares, purpose), rows
 
 

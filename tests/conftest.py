@@ -1,7 +1,9 @@
 """Fixtures that all rooms share."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,3 +38,77 @@ def ser_models() -> Path:
 def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests never reach for the hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 96 clips of the toy corpus (8 actors x 3 emotions x 4 sentences) and their clips.csv."""
+    import soundfile
+
+    from ser_scripts.corpora import toy
+
+    folder = tmp_path_factory.mktemp("mini")
+    lines = ["path,class_id,actor,gender,sentence"]
+    for actor in ("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4"):
+        for emotion in ("gio", "rab", "tri"):
+            for sentence in ("b1", "b2", "l1", "n1"):
+                stem = f"{emotion}-{actor}-{sentence}"
+                soundfile.write(folder / f"{stem}.wav", toy.clip(stem), 16000, subtype="PCM_16")
+                gender = "female" if actor.startswith("f") else "male"
+                lines.append(f"{stem}.wav,{toy.LABELS[emotion]},{actor},{gender},{sentence}")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+TINY_MODEL = {
+    "name": "tiny",
+    "encoder": {
+        "kind": "random",
+        "config": {
+            "model_type": "whisper",
+            "d_model": 32,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "num_mel_bins": 80,
+        },
+    },
+    "freeze": {"cnn": False},
+    "head": {"dropout": 0.2},
+    "training": {
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "threads": 1,
+        "early_stopping": None,
+        "track": [],
+    },
+}
+"""A model that trains on the mini corpus in a second."""
+
+
+@pytest.fixture
+def project(tmp_path: Path, mini_corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write an experiment on the mini corpus with one tiny model into a fresh folder; returns the writer."""
+    monkeypatch.setenv("SER_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SER_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("SER_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def write(model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **changes: Any) -> Path:
+        content = {
+            "name": "mini",
+            "train": [{"kind": "csv", "name": "mini", "path": str(mini_corpus / "clips.csv")}],
+            "models": ["tiny"],
+            "split": {"kind": "speaker_independent"},
+            **changes,
+        }
+        one = {**TINY_MODEL, **(model or {})}
+        one["training"] = {**TINY_MODEL["training"], **(training or {})}
+        (tmp_path / "tiny.json").write_text(json.dumps(one))
+        file = tmp_path / "mini.json"
+        file.write_text(json.dumps(content))
+        return file
+
+    return write

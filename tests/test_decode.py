@@ -92,20 +92,37 @@ def test_headers_that_do_not_know_the_length_are_read_whole(tmp_path: Path) -> N
         content[place : place + 4] = struct.pack("<I", size)
         wav.write_bytes(content)
         assert decode.read(wav)[0].shape == (1, len(original))
-    flac = write(tmp_path / "a.flac", original)
-    content = bytearray(flac.read_bytes())
+
+
+def test_a_streamed_flac_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.flac", speechlike(1))
+    content = bytearray(file.read_bytes())
     content[21] &= 0xF0  # total samples of STREAMINFO: 0 says unknown
     content[22:26] = bytes(4)
-    flac.write_bytes(content)
-    assert decode.read(flac)[0].shape == (1, len(original))
+    file.write_bytes(content)
+    with pytest.raises(UnreadableAudio, match="does not state its length"):
+        decode.read(file)
 
 
-def test_an_mp3_without_length_is_read_whole(tmp_path: Path) -> None:
-    file = tmp_path / "a.mp3"
-    soundfile.write(file, speechlike(2)[:, 0], RATE_HZ, bitrate_mode="VARIABLE", compression_level=0.5)
-    content = file.read_bytes()
-    file.write_bytes(content[content.index(content[:2], 4) :])  # the first frame holds the header
-    assert decode.read(file)[0].shape[1] == pytest.approx(2 * RATE_HZ, abs=2 * 1152)
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 22_050, 44_100, 48_000])
+def test_an_mp3_that_does_not_state_its_length(tmp_path: Path, rate_hz: int) -> None:
+    """libsndfile guesses its length from the first frame: it is read whole, or refused, but never cut."""
+    for mode, seconds_of_silence in (("CONSTANT", 1), ("VARIABLE", 1), ("VARIABLE", 0)):
+        file = tmp_path / "a.mp3"
+        original = np.concatenate([np.zeros(seconds_of_silence * rate_hz), speechlike(2, rate_hz)[:, 0]])
+        soundfile.write(file, original, rate_hz, bitrate_mode=mode, compression_level=0.5)
+        content = file.read_bytes()
+        headless = content[content.index(content[:2], 4) :]  # the first frame holds the header
+        for tail in (b"", b"TAG" + bytes(125)):
+            file.write_bytes(headless + tail)
+            if seconds_of_silence:
+                assert decode.read(file)[0].shape[1] == pytest.approx(len(original), abs=2500)
+            else:
+                with pytest.raises(UnreadableAudio, match="does not state its length"):
+                    decode.read(file)
+        file.write_bytes(headless[:-20])
+        with pytest.raises(UnreadableAudio, match="cut short"):
+            decode.read(file)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pandas as pd
 from ser_analysis import wording
 from ser_analysis.methods import assumptions, contrasts, descriptives, rm_anova
 from ser_analysis.output import RNG_SEED, Analysis, records
-from ser_analysis.scores import Scores, audit
+from ser_analysis.scores import Scores, audit, rows_of
 
 SUMMARY_LINES = 15
 
@@ -65,11 +65,11 @@ def _compare(scores: Scores, analysis: Analysis, n_complete: int) -> None:
             "gg_hf": records(sphericity[["term", "gg_eps", "p_gg", "hf_eps", "p_hf"]]),
         }
         content["assumptions"] = assumptions.as_blocks(checks)
-        analysis.omnibus += [wording.anova_sentence(row) for row in anova.to_dict("records")]
+        analysis.omnibus += [wording.anova_sentence(row) for row in rows_of(anova)]
     else:
         told.append(
-            f"T1: {n_complete} of {len(scores.blocks)} blocks has a score in every cell; an analysis of variance needs two "
-            "complete blocks, so there is none. More splits (seeds) are needed."
+            f"T1: {n_complete} of {len(scores.blocks)} blocks has a score in every cell; an analysis of variance "
+            "needs two complete blocks, so there is none. More splits (seeds) are needed."
         )
 
     pairs = contrasts.run(scores, rng_seed=RNG_SEED)
@@ -78,16 +78,16 @@ def _compare(scores: Scores, analysis: Analysis, n_complete: int) -> None:
     if corrected and pairs["nb_p"].notna().any():
         t2 = pairs.loc[pairs["nb_p"].notna(), [*contrasts.FAMILY, "a", "b", "n", "mean_diff", *corrected]]
         tables["nadeau_bengio"] = t2.rename(columns=lambda name: name.removeprefix("nb_"))
-    content["pairs"] = [_pair_record(row, corrected) for row in pairs.to_dict("records")]
+    content["pairs"] = [_pair_record(row, corrected) for row in rows_of(pairs)]
 
     primary = pairs[pairs["averaged_over"] == ""]
     largest = int(primary.groupby("at").size().max())
-    analysis.findings += [wording.pair_sentence(row, scores.dv) for row in primary.to_dict("records")]
+    analysis.findings += [wording.pair_sentence(row, scores.dv) for row in rows_of(primary)]
     for factor in scores.factors:
         marginal = pairs[(pairs["family"] == factor) & (pairs["averaged_over"] != "")]
         if marginal.empty or factor not in scores.model:
             continue
-        analysis.findings += [wording.pair_sentence(row, scores.dv) for row in marginal.to_dict("records")]
+        analysis.findings += [wording.pair_sentence(row, scores.dv) for row in rows_of(marginal)]
         if anova is not None and (warning := wording.interaction_warning(factor, anova)):
             analysis.findings.append(warning)
     if any(factor not in scores.model for factor in scores.factors):
@@ -101,13 +101,26 @@ def summary(analysis: Analysis) -> list[str]:
     scores = analysis.scores
     assert scores is not None
     lines = [analysis.title, f"Target T1, {wording.TARGETS['T1']}"]
-    rows = analysis.tables["descriptives"].to_dict("records")
+    rows = rows_of(analysis.tables["descriptives"])
     lines += _some([wording.descriptive_line(row, scores) for row in rows], 4, "cells")
     if len(scores.factors) > 1:
         lines += _some(analysis.omnibus, 2, "effects")
-    lines += _some(analysis.findings, 3, "comparisons")
-    room = SUMMARY_LINES - len(lines)
-    return lines + _some(analysis.facts, max(1, room - 1), "notes")
+    lines += _some(_best_and_next(analysis), 4, "test sets")
+    return lines + _some(analysis.facts, max(1, SUMMARY_LINES - 2 - len(lines)), "notes")
+
+
+def _best_and_next(analysis: Analysis) -> list[str]:
+    """For each test set, the comparison of the two models with the highest means."""
+    if "pairs" not in analysis.tables or analysis.scores is None:
+        return []
+    pairs, lines = analysis.tables["pairs"], []
+    for _, group in pairs[(pairs["averaged_over"] == "") & (pairs["n"] > 0)].groupby("at", sort=False):
+        means = {row["a"]: row["mean_a"] for row in rows_of(group)} | {
+            row["b"]: row["mean_b"] for row in rows_of(group)
+        }
+        top = set(sorted(means, key=lambda name: -means[name])[:2])
+        lines += [wording.pair_line(row, analysis.scores.dv) for row in rows_of(group) if {row["a"], row["b"]} == top]
+    return lines
 
 
 def _some(lines: Sequence[str], most: int, what: str) -> list[str]:
@@ -122,15 +135,16 @@ def _facts(audited: Mapping[str, Any]) -> list[str]:
     ]
     if averaged := audited["blocks_with_several_runs_averaged"]:
         facts.append(
-            f"{len(averaged)} of {audited['n_blocks']} blocks hold several runs of a model (training seeds that share one "
-            "split): their mean is the score of the block. The spread inside blocks is `sd_within_block`."
+            f"{len(averaged)} of {audited['n_blocks']} blocks hold several runs of a model (training seeds that share "
+            "one split): their mean is the score of the block. The spread inside blocks is `sd_within_block`."
         )
     if missing := audited["missing"]:
         named = "; ".join(", ".join(f"{key}={value}" for key, value in item.items()) for item in missing[:5])
         more = f" and {len(missing) - 5} more (stats.json)" if len(missing) > 5 else ""
         facts.append(
             f"{len(missing)} scores are missing: {named}{more}. The ANOVA leaves out the blocks concerned "
-            f"({', '.join(audited['dropped_blocks'])}); a pair uses every block that has both sides. Nothing is imputed."
+            f"({', '.join(audited['dropped_blocks'])}); a pair uses every block that has both sides. "
+            "Nothing is imputed."
         )
     return facts
 
@@ -142,9 +156,9 @@ def _residuals(scores: Scores) -> tuple[list[Any], Any]:
     return list(y.T), residuals.ravel()
 
 
-def _pair_record(row: dict[Any, Any], corrected: Sequence[str]) -> dict[str, Any]:
+def _pair_record(row: dict[str, Any], corrected: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"target": "T1"}
-    record |= {str(key): value for key, value in row.items() if key not in corrected and "ci95" not in str(key)}
+    record |= {key: value for key, value in row.items() if key not in corrected and "ci95" not in key}
     record["ci95"] = [row["ci95_low"], row["ci95_high"]]
     record["prob_a_gt_b_ci95"] = [row["prob_a_gt_b_ci95_low"], row["prob_a_gt_b_ci95_high"]]
     if corrected and not pd.isna(row["nb_p"]):

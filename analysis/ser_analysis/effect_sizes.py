@@ -28,7 +28,7 @@ def partial_epsilon2(f: float, df1: float, df2: float) -> float:
 
 
 def noncentrality_interval(f: float, df1: float, df2: float, level: float = 0.90) -> tuple[float, float]:
-    """Interval of the noncentrality of an F distribution, by inversion of its CDF (Steiger 2004); 0 where F is too small.
+    """Interval of the noncentrality behind an F, by inversion of the CDF (Steiger 2004); 0 where F is too small.
 
     90 % is customary for a one-sided quantity such as eta2: its lower end excludes 0 exactly when p < .05.
     """

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ser_eval.errors import BadInput
+from ser_eval.run_folder import (
+    NONE,
+    PLAN,
+    RESULT_KEYS,
+    RESULTS,
+    STATS,
+    RunFolder,
+    find_runs,
+    read_json,
+    write_json,
+    write_text,
+)
 
 from ser_analysis import blocked
 from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, provenance, remove_stale, write
-from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table
-from ser_eval.errors import BadInput
-from ser_eval.run_folder import RESULT_KEYS, RESULTS, STATS, RunFolder, find_runs, write_json, write_text
+from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
 
 DV = "uar"
-CLEAN = "clean"
-"""Level of `augmentation` and `condition` where results.csv has none."""
 NEEDED = [
     *RESULT_KEYS, "train_corpus", "test_corpus", "condition", "protocol", "seed", "split_sha256", "fold", "n_classes",
     "n_train", "n_test", "n_test_speakers", DV,
@@ -43,19 +52,20 @@ def stats_of_experiment(folder: Path) -> StatsResult:
     need_columns(table, NEEDED, str(file))
     for column in ("n_classes", "n_train", "n_test", "n_test_speakers", DV):
         table[column] = numbers(table, column, str(file))
+    for column in ("augmentation", "condition", "fold"):
+        table[column] = table[column].replace("", NONE)
     table["name"] = _joined(table["model"], table["augmentation"], "+")
     table["place"] = _joined(table["test_corpus"], table["condition"], "@")
-    for column in ("augmentation", "condition"):
-        table[column] = table[column].replace("", CLEAN)
     _refuse(table, file)
     unscored = table[DV].isna()
-    left_out = [f"{row['run']} on {row['place']}" for row in table[unscored].to_dict("records")]
+    left_out = [f"{row['run']} on {row['place']}" for row in rows_of(table[unscored])]
     facts = [f"{len(left_out)} rows have no UAR and are left out: {'; '.join(left_out)}."] if left_out else []
     scored = table[~unscored]
     if scored.empty:
         raise BadInput(f"{file}: no row has a {DV}")
 
     runs = find_runs(folder)
+    facts += _unfinished(folder, runs)
     origin = provenance(file, {"spec_digests": sorted({str(run.record.get("spec_digest")) for run in runs})})
     analyses = {}
     for train_corpus, group in scored.groupby("train_corpus", sort=True):
@@ -65,6 +75,15 @@ def stats_of_experiment(folder: Path) -> StatsResult:
         for name, part in parts.items():
             analyses[name] = _analyse(part, folder.name, str(train_corpus), origin, facts, runs, len(parts) > 1)
     return _write(folder / STATS, analyses, origin)
+
+
+def _unfinished(folder: Path, runs: list[RunFolder]) -> list[str]:
+    """A remark on the runs of plan.json that are not there."""
+    if not (folder / PLAN).is_file():
+        return []
+    missing = sorted(set(read_json(folder / PLAN)["runs"]) - {run.path.relative_to(folder).as_posix() for run in runs})
+    more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+    return [f"{len(missing)} planned runs are not finished: {', '.join(missing[:10])}{more}."] if missing else []
 
 
 def _analyse(
@@ -84,12 +103,13 @@ def _analyse(
     told = [
         *facts,
         f"Distinct splits used: {len(scores.blocks)}"
-        + (f" of {possible[-1]} possible." if possible else ".")
+        + (f" of {possible[-1] if possible[-1] < 10**6 else 'over a million'} possible." if possible else ".")
         + f" Protocol: {'; '.join(sorted(set(part['protocol'])))}.",
     ]
     if one_of_several_tasks:
         told.append(
-            "The test sets differ in their number of classes K, so each is analysed by itself: UAR over different K is never averaged."
+            "The test sets differ in their number of classes K, so each is analysed by itself: UAR over different K is "
+            "never averaged."
         )
     if chance is not None:
         told.append(f"{int(k[0])} classes: chance level of UAR is {chance:.3f}.")
@@ -109,8 +129,8 @@ def _analyse(
             told.append(f"{stamp}: as run.json of at least one run says.")
     if len(scores.blocks) == 1 and part["seed"].nunique() > 1:
         told.append(
-            f"All {part['seed'].nunique()} seeds share one split. T1 asks about other splits, so they are one block and "
-            "allow no test; `sd_within_block` is the spread over training seeds."
+            f"All {part['seed'].nunique()} seeds share one split. T1 asks about other splits, so they are one block "
+            "and allow no test; `sd_within_block` is the spread over training seeds."
         )
     title = f"Statistics of {experiment}, trained on {train_corpus}"
     if one_of_several_tasks:
@@ -121,7 +141,7 @@ def _analyse(
         "distinct_splits": len(scores.blocks),
         "splits_possible": possible[-1] if possible else None,
         "chance": chance,
-        "excluded_rows": facts,
+        "left_out": facts,
     }
     return blocked.analyse(
         scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance
@@ -140,23 +160,27 @@ def _scores(part: pd.DataFrame) -> tuple[Scores, list[str]]:
     where = [column for column in ("test_corpus", "condition") if part[column].nunique() > 1]
     if len(where) == 2 and part["place"].nunique() < part["test_corpus"].nunique() * part["condition"].nunique():
         part["test_corpus"], where = part["place"], ["test_corpus"]
-    names = {}
+    names: dict[tuple[str, ...], str] = {}
     for row in part[[*model, "name"]].drop_duplicates().itertuples(index=False):
         names[tuple(row[:-1])] = str(row[-1])
     part["in_domain"] = [
-        test in train.split("+") and fold == ""
+        test in train.split("+") and fold == NONE
         for train, test, fold in zip(part["train_corpus"], _bare(part["test_corpus"]), part["fold"], strict=True)
     ]
     part["in_domain"] &= part[["n_train", "n_test"]].notna().all(axis=1)
-    if (part["fold"] != "").any():
+    if (part["fold"] != NONE).any():
         notes.append(
-            "Rows are pooled over folds, for which the Nadeau-Bengio correction of single splits does not hold; it is left out."
+            "Rows are pooled over folds, for which the Nadeau-Bengio correction of single splits does not hold; it is "
+            "left out."
         )
     return pivot(part, dv=DV, factors=[*model, *where], block="block", where=where, names=names), notes
 
 
 def _model_factors(part: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Declared factors when the models are exactly their grid; else model x augmentation if full; else the name."""
+    """Declared factors when the models are exactly their grid; else model x augmentation if full; else the name.
+
+    In the last case the column `model` becomes the name, augmentation included.
+    """
     models = part[["name"]].drop_duplicates()
     columns = list(part.columns)
     declared = columns[columns.index("augmentation") + 1 : columns.index("train_corpus")]
@@ -172,17 +196,19 @@ def _model_factors(part: pd.DataFrame) -> tuple[list[str], list[str]]:
     if varying:
         if full([*varying, *augmented]):
             return [*varying, *augmented], []
-        note = f"The models do not fill the grid of their declared factors ({', '.join(varying)}) once each; the factor is the model."
-        return ["name"], [note]
-    if augmented and part["model"].nunique() > 1 and full(["model", "augmentation"]):
+        notes = [f"The models do not fill the grid of their factors ({', '.join(varying)}): the factor is the model."]
+    elif augmented and part["model"].nunique() > 1 and full(["model", "augmentation"]):
         return ["model", "augmentation"], []
-    return ["name"], []
+    else:
+        notes = []
+    part["model"] = part["name"]
+    return ["model"], notes
 
 
 def _refuse(table: pd.DataFrame, file: Path) -> None:
-    other = sorted(set(table["fold"]) - {"", "all"})
+    other = sorted(set(table["fold"]) - {NONE, "all"})
     if other:
-        raise BadInput(f"{file}: fold = {other[0]!r}; rows must be whole or pooled runs (fold empty or 'all')")
+        raise BadInput(f"{file}: fold = {other[0]!r}; rows must be whole or pooled runs (fold '{NONE}' or 'all')")
     bad = table.loc[~table["seed"].str.fullmatch(r"\d+"), "seed"]
     if len(bad):
         raise BadInput(f"{file}, line {int(bad.index[0]) + 2}: seed = {bad.iloc[0]!r} is not a whole number")
@@ -191,8 +217,8 @@ def _refuse(table: pd.DataFrame, file: Path) -> None:
     if len(twice):
         first = twice.iloc[0]
         raise BadInput(
-            f"{file}: {first['name']}, trained on {first['train_corpus']}, seed {first['seed']}, tested on {first['place']} "
-            f"stands there more than once (lines {', '.join(str(index + 2) for index in twice.index[:5])})"
+            f"{file}: {first['name']}, trained on {first['train_corpus']}, seed {first['seed']}, tested on "
+            f"{first['place']} stands there more than once (line {twice.index[0] + 2} is the first)"
         )
 
 
@@ -217,7 +243,7 @@ def _write(out: Path, analyses: dict[str, Analysis], origin: dict[str, Any]) -> 
 
 
 def _joined(first: pd.Series[str], second: pd.Series[str], glue: str) -> list[str]:
-    return [f"{a}{glue}{b}" if b else a for a, b in zip(first, second, strict=True)]
+    return [a if b == NONE else f"{a}{glue}{b}" for a, b in zip(first, second, strict=True)]
 
 
 def _bare(places: pd.Series[str]) -> list[str]:

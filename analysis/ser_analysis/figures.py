@@ -1,4 +1,4 @@
-"""Strip plot with the blocks joined, and estimation plot of the paired differences; PDF and PNG, the same bytes each time."""
+"""Strip plot with the blocks joined and estimation plot of the paired differences; the same bytes each time."""
 
 from __future__ import annotations
 

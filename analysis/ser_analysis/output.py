@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from ser_analysis.scores import Scores
-from ser_analysis.wording import TARGETS, number, p_value
 from ser_eval.run_folder import write_json, write_table, write_text
+
+from ser_analysis.scores import Scores, rows_of
+from ser_analysis.wording import TARGETS, number, p_value
 
 STATS_JSON, REPORT_MD = "stats.json", "report.md"
 RNG_SEED = 20240229
@@ -54,7 +54,7 @@ class StatsResult:
     lines: list[str]
     """A short summary for the terminal."""
     content: dict[str, Any]
-    """What stats.json holds."""
+    """What stats.json holds, as plain JSON values."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ def provenance(file: Path, extra: Mapping[str, Any] | None = None) -> dict[str, 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain JSON values; undefined numbers are null."""
-    return [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    return [{key: plain(value) for key, value in row.items()} for row in rows_of(table)]
 
 
 def plain(value: Any) -> Any:
@@ -111,13 +111,14 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
     from ser_analysis.figures import draw
 
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
 
     def keep(name: str) -> Path:
         written.append(out / name)
         return out / name
 
-    write_json(keep(STATS_JSON), plain(analysis.content))
+    analysis.content = plain(analysis.content)
+    write_json(keep(STATS_JSON), analysis.content)
     printed = {}
     for name, table in analysis.tables.items():
         target = "T2" if name == "nadeau_bengio" else "T1"
@@ -202,7 +203,7 @@ def latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
 
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:
-    return [[_cell(str(key), value) for key, value in row.items()] for row in table.to_dict("records")]
+    return [[_cell(key, value) for key, value in row.items()] for row in rows_of(table)]
 
 
 def _cell(column: str, value: Any) -> str:

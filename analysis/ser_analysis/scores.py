@@ -7,17 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
 from ser_eval.errors import BadInput
 
 Array = npt.NDArray[np.float64]
 
 SHARES = frozenset({"uar", "accuracy", "f1", "macro_f1", "weighted_f1", "micro_f1"})
-"""Dependent variables that live in [0, 1]; anything else is refused there, and differences are told in points (x 100)."""
+"""Scores that live in [0, 1]: anything outside is refused, and differences are told in points (x 100)."""
 EMPTY_LEVEL = "(empty)"
 
 
@@ -59,11 +59,16 @@ class Scores:
     @property
     def complete(self) -> npt.NDArray[np.bool_]:
         """Which blocks have a score in every cell."""
-        return ~np.isnan(self.values).any(axis=1)
+        return np.asarray(~np.isnan(self.values).any(axis=1))
 
     def name(self, levels: tuple[str, ...]) -> str:
         """The model with these levels."""
         return self.names.get(levels, "+".join(levels))
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ser_eval.errors import BadInput
 
 from ser_analysis import blocked, wording
 from ser_analysis.methods import assumptions, between_anova
 from ser_analysis.methods.descriptives import COLUMNS as DESCRIPTIVE_COLUMNS
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.output import Analysis, StatsResult, provenance, records, remove_stale, write
-from ser_analysis.scores import EMPTY_LEVEL, natural, need_columns, numbers, pivot, read_text_table
-from ser_eval.errors import BadInput
+from ser_analysis.scores import EMPTY_LEVEL, natural, need_columns, numbers, pivot, read_text_table, rows_of
 
 WHERE = frozenset({"test", "test_corpus", "condition"})
 """Within factors of these names say where a model is tested; models are compared within each of their levels."""
@@ -70,8 +70,8 @@ def stats_of_csv(
     unscored = table[dv].isna()
     facts = []
     if unscored.any():
-        lines = ", ".join(str(index + 2) for index in np.flatnonzero(unscored))
-        facts.append(f"{int(unscored.sum())} rows have no {dv} and are left out: line(s) {lines} of {source}.")
+        where = ", ".join(str(index + 2) for index in np.flatnonzero(unscored))
+        facts.append(f"{int(unscored.sum())} rows have no {dv} and are left out: line(s) {where} of {source}.")
     rows = table[~unscored]
     if rows.empty:
         raise BadInput(f"{source}: no row has a value of {dv}")
@@ -97,8 +97,8 @@ def _within(
         same = rows[(rows[[block, *within]] == first[[block, *within]]).all(axis=1)]
         cell = ", ".join(f"{column}={first[column]}" for column in (block, *within))
         raise BadInput(
-            f"{csv.name}, lines {' and '.join(str(index + 2) for index in same.index)}: several rows for {cell}; a block "
-            "holds one score per cell. Name the factor that tells them apart under --within, or another --block"
+            f"{csv.name}, lines {' and '.join(str(index + 2) for index in same.index)}: several rows for {cell}; "
+            "a block holds one score per cell. Name the factor that tells them apart under --within, or another --block"
         )
     for factor in within:
         if rows[factor].nunique() < 2:
@@ -110,15 +110,14 @@ def _within(
         rows = rows.assign(n_train=numbers(rows, "n_train", csv.name), n_test=numbers(rows, "n_test", csv.name))
         rows["in_domain"] = rows[["n_train", "n_test"]].notna().all(axis=1)
         if {"train_corpus", "test_corpus"} <= set(rows.columns):
-            rows["in_domain"] &= [
-                test in train.split("+") for train, test in zip(rows["train_corpus"], rows["test_corpus"], strict=True)
-            ]
+            trained_on = rows["train_corpus"].str.split("+")
+            rows["in_domain"] &= np.array([a in b for a, b in zip(rows["test_corpus"], trained_on, strict=True)])
     where = [factor for factor in within if factor in WHERE]
     scores = pivot(rows, dv=dv, factors=within, block=block, where=where if len(where) < len(within) else ())
     if scores.complete.sum() < 2:
         raise BadInput(
-            f"{csv.name}: {int(scores.complete.sum())} of {len(scores.blocks)} levels of '{block}' have a score in every "
-            f"one of the {len(scores.cells)} cells of {' x '.join(within)}; at least two are needed. "
+            f"{csv.name}: {int(scores.complete.sum())} of {len(scores.blocks)} levels of '{block}' have a score in "
+            f"every one of the {len(scores.cells)} cells of {' x '.join(within)}; at least two are needed. "
             "Is --block the column that names the split or subject?"
         )
     return blocked.analyse(scores, title=f"Statistics of {csv.name}", provenance=provenance(csv), facts=facts)
@@ -143,11 +142,11 @@ def _between(rows: pd.DataFrame, dv: str, factors: Sequence[str], csv: Path, fac
     sizes = {len(values) for values in groups.values()}
     all_facts = [
         *facts,
-        f"{len(rows)} rows in {len(groups)} cells ({'balanced' if len(sizes) == 1 else 'unbalanced'}); every row is taken "
-        "for an independent unit. Scores that share seeds, splits or speakers are not: name them with --block.",
+        f"{len(rows)} rows in {len(groups)} cells ({'balanced' if len(sizes) == 1 else 'unbalanced'}); every row is "
+        "taken for an independent unit. Scores that share seeds, splits or speakers are not: name them with --block.",
     ]
     df2 = int(types[3]["df"].iloc[-1])
-    effects = types[3][types[3]["term"] != "Residuals"].to_dict("records")
+    effects = rows_of(types[3][types[3]["term"] != "Residuals"])
     omnibus = [wording.between_sentence(row, df2) for row in effects]
     content = {
         "target": {"code": "T1", "question": "other rows drawn like these: would they show the same?"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser_analysis.scores import SHARES, Scores
+from ser_analysis.scores import SHARES, Scores, rows_of
 
 TARGETS = {
     "T1": "this corpus: would another seed or split of the same corpus favour the same side?",
@@ -26,7 +26,11 @@ def p_value(p: float, *, equals: str = "") -> str:
     """`.012` or `< .001`; empty for NaN."""
     if math.isnan(p):
         return ""
-    return "< .001" if p < 0.0005 else equals + (f"{p:.3f}".removeprefix("0") if p < 0.9995 else "1.000")
+    if p < 0.0005:
+        return "< .001"
+    # A p that rounds to .050 is told apart from the threshold by a digit more.
+    digits = 4 if abs(p - ALPHA) < 0.0005 else 3
+    return equals + f"{p:.{digits}f}".removeprefix("0")
 
 
 def share(value: float) -> str:
@@ -58,7 +62,7 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     """Is A better than B, and by how much: one row of `contrasts`, told from the side that is ahead."""
     scale, points = unit(dv)
     flip = row["mean_diff"] < 0
-    better, worse = (row["b"], row["a"]) if flip else (row["a"], row["b"])
+    better, worse = sides(row)
     sign = -scale if flip else scale
     mean = sign * row["mean_diff"]
     low, high = sorted((sign * row["ci95_low"], sign * row["ci95_high"]))
@@ -74,19 +78,24 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     ahead_text = f"ahead in {ahead * n:g} of {n} blocks"
     signflip = row["signflip_exact_p"] if not math.isnan(row["signflip_exact_p"]) else row["signflip_mc_p"]
     if math.isnan(row["p"]):
-        return f"{start}{lead} in each of {n} blocks, without any spread, so that t is not defined; sign-flip {p_text(signflip)}."
+        return f"{start}{lead} in each of {n} blocks, so that t is not defined; sign-flip {p_text(signflip)}."
     text = (
-        f"{start}{lead}, 95 % CI [{low:.2f}, {high:.2f}], t({int(row['df'])}) = {abs(row['t']):.2f}, {p_text(row['p'])} "
-        f"(Holm {p_text(row['p_holm'])}), d_z = {abs(row['d_z']):.2f}, g_av = {abs(row['g_av']):.2f}, {ahead_text}, "
-        f"sign-flip {p_text(signflip)}. "
+        f"{start}{lead}, 95 % CI [{low:.2f}, {high:.2f}], t({int(row['df'])}) = {abs(row['t']):.2f}, "
+        f"{p_text(row['p'])} (Holm {p_text(row['p_holm'])}), d_z = {abs(row['d_z']):.2f}, "
+        f"g_av = {abs(row['g_av']):.2f}, {ahead_text}, sign-flip {p_text(signflip)}. "
     )
     shown, shown_flip = row["p_holm"] < ALPHA, row["signflip_p_holm"] < ALPHA
     if shown:
         text += f"Yes: on this corpus {better} is better than {worse}."
+    elif low > 0:
+        text += "Not shown: the interval by itself excludes 0, but not once the other comparisons of the family count."
     else:
-        text += f"Not shown: {_room(low, high, points)}, which is no evidence that the two are equal."
+        text += (
+            f"Not shown: anything from {low:.2f} to {high:.2f} {points} fits; that is no evidence that they are equal."
+        )
     if shown != shown_flip:
-        text += f" The sign-flip test disagrees after Holm ({p_text(row['signflip_p_holm'])}; floor {2 / 2**n:.2g} before it)."
+        floor = 2 / 2**n
+        text += f" The sign-flip test disagrees: Holm {p_text(row['signflip_p_holm'])}, from a floor of {floor:.2g}."
     if not math.isnan(row.get("nb_p", math.nan)):
         nb = sorted((sign * row["nb_ci95_low"], sign * row["nb_ci95_high"]))
         text += (
@@ -96,6 +105,25 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
         if shown and not row["nb_p_holm"] < ALPHA:
             text += " So for new speakers it is not shown."
     return text
+
+
+def sides(row: dict[str, Any]) -> tuple[str, str]:
+    """The side that is ahead and the other; a level of a factor is told with the factor's name."""
+    names = [f"{row['family']} {row[side]}" if row["averaged_over"] else str(row[side]) for side in ("a", "b")]
+    return (names[1], names[0]) if row["mean_diff"] < 0 else (names[0], names[1])
+
+
+def pair_line(row: dict[str, Any], dv: str) -> str:
+    """`T1, best and next on emovo: A above B by 3.81 UAR points [1.48, 6.15], Holm p = .045: shown`."""
+    scale, points = unit(dv)
+    better, worse = sides(row)
+    text = f"T1, best and next{' ' + place(row['at']) if row['at'] else ''}: {better} above {worse} by "
+    text += f"{scale * abs(row['mean_diff']):.2f} {points}"
+    if math.isnan(row["p"]):
+        return f"{text}; no t-test ({int(row['n'])} blocks)"
+    low, high = sorted(math.copysign(scale, row["mean_diff"]) * row[end] for end in ("ci95_low", "ci95_high"))
+    verdict = "shown" if row["p_holm"] < ALPHA else "not shown"
+    return f"{text}, 95 % CI [{low:.2f}, {high:.2f}], Holm {p_text(row['p_holm'])}: {verdict}"
 
 
 def anova_sentence(row: dict[str, Any]) -> str:
@@ -128,7 +156,7 @@ def interaction_warning(factor: str, anova: pd.DataFrame) -> str:
     """A remark when a factor whose average effect is told is part of an interaction; empty otherwise."""
     terms = [
         f"{row['term']}: {p_text(p)}"
-        for row in anova.to_dict("records")
+        for row in rows_of(anova)
         if ":" in row["term"]
         and factor in row["term"].split(":")
         and (p := row["p"] if math.isnan(row["p_gg"]) else row["p_gg"]) < ALPHA
@@ -163,8 +191,5 @@ def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
         return text + "no run"
     if row["n"] == 1:
         return f"{text}{number(row['mean'])} (1 block)"
-    return f"{text}{number(row['mean'])} (SD {number(row['sd'])}, 95 % CI [{number(row['ci95_low'])}, {number(row['ci95_high'])}], {row['n']} blocks)"
-
-
-def _room(low: float, high: float, points: str) -> str:
-    return f"the interval leaves room for anything from {low:.2f} to {high:.2f} {points}"
+    interval = f"95 % CI [{number(row['ci95_low'])}, {number(row['ci95_high'])}]"
+    return f"{text}{number(row['mean'])} (SD {number(row['sd'])}, {interval}, {row['n']} blocks)"

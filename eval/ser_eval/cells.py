@@ -17,6 +17,10 @@ import pandas as pd
 from ser_eval.intervals import SpeakerInterval, jackknife_interval
 from ser_eval.metrics import ClassScores, Counts, per_class_of_counts, present_uar_of_counts
 from ser_eval.run_folder import METRICS, NONE, RunFolder, read_json
+from ser_eval.shortcuts import BASELINES
+
+STAMPS = ["SPEAKER-DEPENDENT", "SPEAKERS UNKNOWN", "NOT COMPARABLE"]
+"""Words of a protocol that every table and figure must show."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ class Cell:
     def protocols(self) -> list[str]:
         """The protocols of its rows, without repetition."""
         return sorted(set(self.rows["protocol"]))
+
+    @property
+    def stamps(self) -> list[str]:
+        """The stamps that any of its protocols carries."""
+        return [stamp for stamp in STAMPS if any(stamp in protocol for protocol in self.protocols)]
 
     @property
     def uars(self) -> pd.Series[float]:
@@ -178,7 +187,8 @@ def _parts(runs: Sequence[RunFolder]) -> dict[tuple[str, str, str, int, str, str
 
 
 def _sum(matrices: Any) -> Counts:
-    return np.sum([np.asarray(matrix, dtype=np.int64) for matrix in matrices], axis=0, dtype=np.int64)
+    total: Counts = np.sum([np.asarray(matrix, dtype=np.int64) for matrix in matrices], axis=0, dtype=np.int64)
+    return total
 
 
 def _speakers(tested: list[Any]) -> list[str]:
@@ -198,7 +208,7 @@ def _gender_speakers(tested: list[Any]) -> dict[str, int | None]:
 
 def _interval(tested: list[Any]) -> SpeakerInterval | None:
     speakers = _speakers(tested)
-    if len(speakers) < 2:
+    if not speakers:
         return None
     totals = {
         what: _sum_by_speaker(tested, speakers, what)  # (S, K)
@@ -223,4 +233,5 @@ def _shortcuts(rows: pd.DataFrame, shortcuts: pd.DataFrame) -> dict[str, float]:
     joined = rows[rows["uar"].notna()][[*on, "seed"]].merge(shortcuts, on=on)
     complete = joined.groupby("baseline", sort=True)["uar"].agg(["mean", "count"])
     num_seeds = int(rows["uar"].notna().sum())
-    return {str(name): float(row["mean"]) for name, row in complete.iterrows() if row["count"] == num_seeds}
+    means = {str(name): float(row["mean"]) for name, row in complete.iterrows() if row["count"] == num_seeds}
+    return {name: means[name] for name in BASELINES if name in means}

@@ -1,4 +1,4 @@
-"""Run folders -> metrics.json per run, and results.csv, folds.csv and shortcut_baselines.csv per experiment.
+"""Run folders -> metrics.json per run; results.csv, folds.csv, shortcut_baselines.csv and report/ per experiment.
 
 The classes of a test corpus are the model's labels that the corpus has: all of them in-domain, the intersection across
 corpora. Clips of other classes are named and left out; an answer outside the classes is an error ("intersection,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ser_eval import metrics
+from ser_eval.cells import Cell, make_cells
 from ser_eval.errors import BadInput
 from ser_eval.intervals import speaker_counts, speaker_interval
 from ser_eval.run_folder import (
@@ -29,6 +30,7 @@ from ser_eval.run_folder import (
     NONE,
     PLAN,
     PROBABILITY_PREFIX,
+    REPORT,
     RESULT_COLUMNS,
     RESULT_KEYS,
     RESULTS,
@@ -41,10 +43,13 @@ from ser_eval.run_folder import (
     write_json,
     write_table,
 )
-from ser_eval.shortcuts import Fold, shortcut_baselines
+from ser_eval.shortcuts import BASELINES, Fold, shortcut_baselines
 
 FOLD_COLUMNS = ["uar_present", "classes_present"]
 """Further columns of folds.csv: the mean recall over the classes that the fold has, and which these are."""
+SHORTCUT_COLUMNS = [
+    "train_corpus", "test_corpus", "split_sha256", "baseline", "n_classes", "n_train", "n_test", "uar", "accuracy",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,21 @@ class Summary:
     """Runs of plan.json that are not finished, as paths relative to the experiment folder."""
     notes: list[str]
     """What a reader must know: undefined UARs, clips of unknown labels, incomplete folds."""
+    cells: list[Cell]
+    """One per model, training set and test corpus, over all seeds."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The outcome in plain words, for a terminal."""
+        lines = [_cell_line(cell) for cell in self.cells]
+        lines += [f"note: {note}" for note in self.notes]
+        if self.missing:
+            lines.append(f"missing: {len(self.missing)} planned run(s) are not finished, e.g. {self.missing[0]}")
+        return [*lines, f"report: {self.folder / REPORT / 'report.html'}"]
 
 
 def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None = None) -> Summary:
-    """Evaluate every finished run of an experiment; running it again writes the same bytes.
+    """Evaluate every finished run of an experiment and write its report; running it again writes the same bytes.
 
     Args:
         folder: `<runs>/<experiment>`
@@ -79,68 +95,41 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
     runs = find_runs(folder)
     if not runs:
         raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
+    from ser_eval.report import write_report  # brings matplotlib, which evaluate_predictions does without
+
+    runs = find_runs(folder)
+    if not runs:
+        raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
     clips = read_clips(folder / CLIPS)
     factors = sorted({name for run in runs for name in run.record["factors"]})
-    rows: list[dict[str, Any]] = []
-    fold_rows: list[dict[str, Any]] = []
-    baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    notes: list[str] = []
+    found = _Found()
     for group in _groups(folder, runs):
         if progress:
             progress(f"evaluating {_group_name(folder, group)}")
-        tested = [_evaluate_run(run) for run in group]
-        is_folds = group[0].record["fold"] is not None
-        if is_folds:
-            for run, scores in zip(group, tested, strict=True):
-                for (corpus, condition), score in scores.items():
-                    row = _row(folder, [run], corpus, condition, score.metrics, factors)
-                    classes = " ".join(score.metrics["classes_present"])
-                    fold_rows.append(row | {"uar_present": score.metrics["uar_present"], "classes_present": classes})
-            untested = _untested_groups(group)
-            if untested:
-                notes.append(
-                    f"{_group_name(folder, group)}: folds are missing ({', '.join(untested)} never tested), so that "
-                    f"the seed has no row in {RESULTS}; its finished folds stand in {FOLDS}"
-                )
-                continue
-        for key in sorted({key for scores in tested for key in scores}):
-            corpus, condition = key
-            parts = [scores[key] for scores in tested if key in scores]
-            if len(parts) < len(group):
-                raise BadInput(f"{_group_name(folder, group)}: some folds lack the predictions for {_test_name(key)}")
-            scored = parts[0].metrics
-            if is_folds:
-                scored = evaluate_predictions(pd.concat([part.table for part in parts]), scored["labels"])
-                scored["protocol"] = _protocol(group[0], corpus, scored, pooled=True)
-                # A further corpus is tested whole by every fold: each clip answers once per fold.
-                scored["n"] = len({path for part in parts for path in part.known_paths})
-            row = _row(folder, group, corpus, condition, scored, factors)
-            rows.append(row)
-            notes.extend(_notes(row["run"], key, scored))
-            split_key = (row["train_corpus"], corpus, row["split_sha256"])
-            if condition == "" and split_key not in baselines:
-                folds = [Fold(run.split(), part.table) for run, part in zip(group, parts, strict=True)]
-                kept = {"train_corpus": row["train_corpus"], "test_corpus": corpus, "split_sha256": row["split_sha256"]}
-                found = shortcut_baselines(
-                    folds, clips, labels=scored["labels"], model_labels=group[0].record["labels"],
-                    train_corpora=group[0].record["train_corpora"], source=folder / CLIPS,
-                )  # fmt: skip
-                baselines[split_key] = [kept | baseline for baseline in found]
+        _evaluate_group(folder, group, clips, factors, found)
+    results = _table(found.rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS])
+    folds = _table(found.fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *FOLD_COLUMNS])
+    baselines = [row for key in sorted(found.baselines) for row in found.baselines[key]]
+    shortcuts = pd.DataFrame(baselines, columns=SHORTCUT_COLUMNS)
+    write_table(folder / RESULTS, results)
+    write_table(folder / SHORTCUTS, shortcuts)
+    if found.fold_rows:
+        write_table(folder / FOLDS, folds)
+    else:
+        (folder / FOLDS).unlink(missing_ok=True)
     summary = Summary(
         folder=folder,
         runs=runs,
-        results=_table(rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS]),
-        folds=_table(fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *FOLD_COLUMNS]),
-        shortcuts=pd.DataFrame([row for key in sorted(baselines) for row in baselines[key]]),
+        results=results,
+        folds=folds,
+        shortcuts=shortcuts,
         missing=_missing(folder, runs),
-        notes=notes,
+        notes=[f"{_runs(about)}: {text}" for text, about in found.notes.items()],
+        cells=make_cells(folder, runs, results, shortcuts),
     )
-    write_table(folder / RESULTS, summary.results)
-    write_table(folder / SHORTCUTS, summary.shortcuts)
-    if fold_rows:
-        write_table(folder / FOLDS, summary.folds)
-    else:
-        (folder / FOLDS).unlink(missing_ok=True)
+    if progress:
+        progress("writing the report")
+    write_report(summary)
     return summary
 
 
@@ -243,6 +232,75 @@ class _Tested:
         return self.table.loc[self.table["truth"].isin(self.metrics["labels"]), "path"].tolist()
 
 
+@dataclass
+class _Found:
+    """What the groups evaluated so far have given."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    fold_rows: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """By training corpora, test corpus and checksum of the split: every model of a split shares them."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Text -> the runs it is about."""
+
+    def note(self, run: str, text: str) -> None:
+        self.notes.setdefault(text, []).append(run)
+
+
+def _evaluate_group(
+    folder: Path, group: list[RunFolder], clips: pd.DataFrame, factors: list[str], found: _Found
+) -> None:
+    """Evaluate one run, or all folds of a seed: each for itself, and pooled where no fold is missing."""
+    tested = [_evaluate_run(run) for run in group]
+    name, is_folds = _group_name(folder, group), group[0].record["fold"] is not None
+    if is_folds:
+        for run, scores in zip(group, tested, strict=True):
+            for key, part in scores.items():
+                row = _row(folder, [run], key, part.metrics, factors)
+                row["uar_present"] = part.metrics["uar_present"]
+                row["classes_present"] = " ".join(part.metrics["classes_present"])
+                found.fold_rows.append(row)
+        untested = _untested_groups(group)
+        if untested:
+            found.note(
+                name,
+                f"folds are missing ({', '.join(untested)} never tested), so that the seed has no row in {RESULTS}; "
+                f"its finished folds stand in {FOLDS}",
+            )
+            return
+    for key in sorted({key for scores in tested for key in scores}):
+        parts = [(run, scores[key]) for run, scores in zip(group, tested, strict=True) if key in scores]
+        if key[0] not in group[0].record["train_corpora"] and len(parts) < len(group):
+            raise BadInput(f"{name}: {len(group) - len(parts)} fold(s) lack the predictions for {_test_name(key)}")
+        scored = _pool(group[0], key[0], [part for _, part in parts]) if is_folds else parts[0][1].metrics
+        row = _row(folder, group, key, scored, factors)
+        found.rows.append(row)
+        for text in _notes(key, scored):
+            found.note(row["run"], text)
+        split_key = (row["train_corpus"], row["test_corpus"], row["split_sha256"])
+        if row["condition"] == NONE and split_key not in found.baselines:
+            baselines = shortcut_baselines(
+                [Fold(run.split(), part.table) for run, part in parts],
+                clips,
+                labels=scored["labels"],
+                model_labels=group[0].record["labels"],
+                train_corpora=group[0].record["train_corpora"],
+                source=folder / CLIPS,
+            )
+            kept = dict(zip(SHORTCUT_COLUMNS, split_key, strict=False))
+            found.baselines[split_key] = [kept | baseline for baseline in baselines]
+
+
+def _pool(run: RunFolder, corpus: str, folds: list[_Tested]) -> dict[str, Any]:
+    """Metrics of all folds' clips together."""
+    labels = [label for label in run.record["labels"] if any(label in fold.metrics["labels"] for fold in folds)]
+    scores = evaluate_predictions(pd.concat([fold.table for fold in folds]), labels)
+    scores["protocol"] = _protocol(run, corpus, scores, pooled=True)
+    # A further corpus is tested whole by every fold: each clip answers once per fold.
+    scores["n"] = len({path for fold in folds for path in fold.known_paths})
+    return scores
+
+
 def _evaluate_run(run: RunFolder) -> dict[tuple[str, str], _Tested]:
     """Compute and write metrics.json of one run; the result is keyed by (test corpus, condition)."""
     record, split = run.record, run.split()
@@ -304,12 +362,7 @@ def _protocol(run: RunFolder, corpus: str, scores: dict[str, Any], *, pooled: bo
 
 
 def _row(
-    folder: Path,
-    group: list[RunFolder],
-    corpus: str,
-    condition: str,
-    scores: dict[str, Any],
-    factors: list[str],
+    folder: Path, group: list[RunFolder], key: tuple[str, str], scores: dict[str, Any], factors: list[str]
 ) -> dict[str, Any]:
     """A row of results.csv (a run, or the pooled folds of a seed) or of folds.csv (one fold)."""
     record = group[0].record
@@ -321,8 +374,8 @@ def _row(
         "augmentation": record["augmentation"] or NONE,
         **{name: _level(record["factors"].get(name, NONE)) for name in factors},
         "train_corpus": "+".join(record["train_corpora"]),
-        "test_corpus": corpus,
-        "condition": condition or NONE,
+        "test_corpus": key[0],
+        "condition": key[1] or NONE,
         "protocol": scores["protocol"],
         "seed": record["seed"],
         "split_seed": record["split_seed"],
@@ -396,8 +449,8 @@ def _missing(folder: Path, runs: list[RunFolder]) -> list[str]:
     return sorted(set(planned) - {run.path.relative_to(folder).as_posix() for run in runs})
 
 
-def _notes(run: str, key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
-    where = f"{run}, tested on {_test_name(key)}"
+def _notes(key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
+    where = f"tested on {_test_name(key)}"
     notes = []
     if scores["uar_undefined"]:
         notes.append(
@@ -406,12 +459,34 @@ def _notes(run: str, key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
         )
     if scores["unknown_labels"]:
         listed = ", ".join(f"{label} ({account['n']})" for label, account in scores["unknown_labels"].items())
-        notes.append(f"{where}: left out, since the model does not know their label: {listed}; named in {METRICS}")
+        notes.append(f"{where}: clips left out, since the model does not know their label: {listed}; see {METRICS}")
     return notes
+
+
+def _runs(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} runs ({names[0]}, ...)"
 
 
 def _model_labels(table: pd.DataFrame) -> list[str]:
     return [name.removeprefix(PROBABILITY_PREFIX) for name in table.columns if name.startswith(PROBABILITY_PREFIX)]
+
+
+def _cell_line(cell: Cell) -> str:
+    mean, sd = cell.mean_sd("uar")
+    found = "UAR not defined" if mean is None else f"UAR {mean:.3f}" + (f" +- {sd:.3f}" if sd is not None else "")
+    facts = [
+        f"{len(cell.uars)} seed(s)",
+        f"{cell.rows['split_sha256'].nunique()} split(s)",
+        "speakers unknown" if cell.num_speakers is None else f"{cell.num_speakers} test speaker(s)",
+        f"guessing {cell.chance:.3f}",
+    ]
+    if cell.interval:
+        facts.append(f"95 % over speakers {cell.interval.low:.3f} to {cell.interval.high:.3f}")
+    if cell.best_shortcut:
+        verdict = "" if cell.beats_shortcuts else "; NOT BEATEN"
+        facts.append(f"best shortcut {cell.best_shortcut[1]:.3f} ({BASELINES[cell.best_shortcut[0]]}{verdict})")
+    stamps = "".join(f" [{stamp}]" for stamp in cell.stamps)
+    return f"{cell.model_name}: {cell.train_corpus} -> {cell.test_name}: {found} ({', '.join(facts)}){stamps}"
 
 
 def _check_predictions(table: pd.DataFrame, labels: list[str], model_labels: list[str]) -> None:
@@ -466,7 +541,7 @@ def _interval(table: pd.DataFrame, labels: list[str], absent: list[str], speaker
         return {"speaker_interval": None, "speaker_interval_undefined": f"no clips of {', '.join(absent)}"}
     interval = speaker_interval(table, labels)
     if interval is None:
-        reason = "one speaker only" if speakers_known else "speakers unknown"
+        reason = "one speaker, or all scored alike" if speakers_known else "speakers unknown"
         return {"speaker_interval": None, "speaker_interval_undefined": reason}
     return {"speaker_interval": asdict(interval), "speaker_interval_undefined": None}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#8a8a8a"  # Okabe & Ito 2008
+BLUE, ORANGE, INK, GREY, RED = "#0072B2", "#D55E00", "#222222", "#8a8a8a", "#A33B00"  # Okabe & Ito 2008
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -32,30 +32,31 @@ STYLE = {
     "axes.labelcolor": INK,
     "legend.frameon": False,
 }
-DPI = 130
+DPI = 150
 
 
-def write_confusion(folder: Path, name: str, counts: Counts, rows: Sequence[str], columns: Sequence[str]) -> Path:
-    """`<name>.csv` with counts, and `<name>.png` with row shares and counts; returns the PNG.
+def write_confusion(folder: Path, cell: Cell, counts: Counts, gender: str | None = None) -> Path:
+    """`confusion--<cell>[--<gender>].csv` with counts and the PNG with row shares and counts; returns the PNG.
 
     Args:
         folder: where they go
-        name: file name without suffix
-        counts: shape (len(rows), len(columns))
-        rows: labels that were expressed
-        columns: labels that were recognised
+        cell: whose clips they are
+        counts: shape (K, columns of the cell)
+        gender: when they are the clips of one gender
     """
+    name = f"confusion--{cell.slug}" + (f"--{gender}" if gender else "")
+    rows, columns = cell.labels, cell.columns
     table = pd.DataFrame(counts, columns=list(columns))
     table.insert(0, "expressed", list(rows))
     write_table(folder / f"{name}.csv", table)
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
-    with _figure(1.5 + 0.62 * len(columns), 1.25 + 0.52 * len(rows)) as figure:
+    with _figure(max(3.4, 1.5 + 0.62 * len(columns)), 1.5 + 0.52 * len(rows)) as figure:
         axes = figure.add_subplot()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), share in np.ndenumerate(shares):
             text = f"{100 * share:.0f} %\n{counts[i, j]}" if support[i, 0] else "no\nclips"
-            axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if share > 0.55 else INK)
+            axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if share > 0.62 else INK)
         axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xlabel("recognised as")
@@ -68,6 +69,7 @@ def write_confusion(folder: Path, name: str, counts: Counts, rows: Sequence[str]
         axes.tick_params(which="minor", length=0)
         if len(columns) > len(rows):
             axes.axvline(len(rows) - 0.5, color=GREY, linewidth=1)
+        _title(figure, f"{_title_of(cell)}{f', {gender}' if gender else ''}", cell.stamps)
         return _save(figure, folder / f"{name}.png")
 
 
@@ -75,7 +77,7 @@ def write_per_class(folder: Path, cell: Cell) -> Path:
     """Recall and F1 of each class as bars, over the clips of all seeds, with guessing as a line."""
     scores = cell.per_class
     places = np.arange(len(cell.labels))
-    with _figure(5.2, 1.1 + 0.42 * len(cell.labels)) as figure:
+    with _figure(5.2, 1.4 + 0.42 * len(cell.labels)) as figure:
         axes = figure.add_subplot()
         for offset, colour, what in ((-0.19, BLUE, "recall"), (0.19, ORANGE, "F1")):
             values = [getattr(scores[label], what.lower()) for label in cell.labels]
@@ -93,7 +95,8 @@ def write_per_class(folder: Path, cell: Cell) -> Path:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.08)
         axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        _title(figure, _title_of(cell), cell.stamps)
         return _save(figure, folder / f"per-class--{cell.slug}.png")
 
 
@@ -122,6 +125,7 @@ def write_training_curves(
                 by_epoch = pd.concat(histories).groupby("epoch", sort=True)[column].agg(["mean", "count"])
                 by_epoch = by_epoch[by_epoch["count"] >= len(histories) / 2]
                 axes.plot(by_epoch.index, by_epoch["mean"], color=colour, linewidth=2.2, label=text)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlabel("epoch")
             axes.set_title(what, loc="left")
             _set_limits(axes, what)
@@ -136,24 +140,26 @@ def write_overview(folder: Path, name: str, cells: Sequence[Cell]) -> Path:
     Args:
         folder: where it goes
         name: file name without suffix
-        cells: of one training set, test corpus and set of classes
+        cells: of one training set, test corpus, set of classes and stamps
     """
     best: tuple[str, float] | None = max(
         (cell.best_shortcut for cell in cells if cell.best_shortcut), key=lambda item: item[1], default=None
     )
-    with _figure(7.6, 1.25 + 0.42 * len(cells)) as figure:
+    with _figure(7.6, 1.5 + 0.42 * len(cells)) as figure:
         axes = figure.add_subplot()
         for place, cell in enumerate(cells):
             values = cell.uars.to_numpy()
             # A fixed fan keeps seeds of equal UAR apart without a random draw.
             fan = 0.13 * ((np.arange(len(values)) % 5) - 2) / 2
-            axes.plot(values, place + fan, ".", color=BLUE, alpha=0.55, markersize=5, label="one seed")
+            axes.plot(
+                values, place + fan, ".", color=BLUE, alpha=0.55, markersize=5, clip_on=False, label="one seed"
+            )  # fmt: skip
             if cell.interval:
                 low, high = cell.interval.low, cell.interval.high
                 axes.plot([low, high], [place, place], color=INK, linewidth=1.2, label="95 % over speakers")
             mean = cell.mean_sd("uar")[0]
             if mean is not None:
-                axes.plot([mean], [place], "D", color=INK, markersize=5.5, label="mean over seeds")
+                axes.plot([mean], [place], "D", color=INK, markersize=5.5, clip_on=False, label="mean over seeds")
                 axes.text(1.015, place, f"{mean:.3f}", va="center", transform=axes.get_yaxis_transform())
             else:
                 axes.text(0.5, place, "not defined", va="center", ha="center", color=GREY)
@@ -167,8 +173,18 @@ def write_overview(folder: Path, name: str, cells: Sequence[Cell]) -> Path:
         axes.set_xlabel("UAR")
         axes.tick_params(axis="y", length=0)
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5, fontsize=7.5)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=7.5)
+        _title(figure, f"{cells[0].train_corpus.replace('+', ' + ')} → {cells[0].test_name}", cells[0].stamps)
         return _save(figure, folder / f"{name}.png")
+
+
+def _title_of(cell: Cell) -> str:
+    return f"{cell.model_name}: {cell.train_corpus.replace('+', ' + ')} → {cell.test_name}"
+
+
+def _title(figure: Figure, text: str, stamps: Sequence[str]) -> None:
+    """What is shown, and in red what must not be overlooked when the figure travels alone."""
+    figure.suptitle(f"{text}\n{' · '.join(stamps)}" if stamps else text, fontsize=9, color=RED if stamps else INK)
 
 
 def _set_limits(axes: Axes, what: str) -> None:

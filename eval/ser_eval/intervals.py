@@ -41,7 +41,7 @@ def speaker_interval(table: pd.DataFrame, labels: Sequence[str]) -> SpeakerInter
         labels: the K labels of the task
 
     Returns:
-        the interval of `jackknife_interval`, or None where a speaker is unknown (actor is empty) or there is only one
+        the interval of `jackknife_interval`; None where it gives none, or a speaker is unknown (actor is empty)
 
     Raises:
         MetricError: if a label has no reference clip
@@ -49,7 +49,7 @@ def speaker_interval(table: pd.DataFrame, labels: Sequence[str]) -> SpeakerInter
     if (table["actor"] == "").any():
         return None
     clips, correct = speaker_counts(table, labels)
-    return jackknife_interval(clips, correct) if len(clips) > 1 else None
+    return jackknife_interval(clips, correct)
 
 
 def speaker_counts(table: pd.DataFrame, labels: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -65,7 +65,7 @@ def speaker_counts(table: pd.DataFrame, labels: Sequence[str]) -> tuple[npt.NDAr
     return clips.astype(np.int64), correct.astype(np.int64)
 
 
-def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerInterval:
+def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerInterval | None:
     """Delete-one-speaker jackknife t interval of the UAR (Tukey 1958; Efron & Tibshirani 1993, ch. 11).
 
     `SE^2 = (S - 1)/S * sum over speakers of (UAR without the speaker - mean of these)^2`; the interval is
@@ -75,8 +75,11 @@ def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerI
         clips: reference clips per speaker and class, shape (S, K)
         correct: correct clips per speaker and class, shape (S, K)
 
+    Returns:
+        the interval; None where there is no spread to learn from: one speaker, or speakers that all scored alike
+
     Raises:
-        MetricError: with fewer than two speakers, or if a class has no reference clip at all
+        MetricError: if a class has no reference clip at all
 
     Examples:
         >>> interval = jackknife_interval([[10], [10], [10]], [[4], [5], [6]])  # the t interval of .4, .5, .6
@@ -85,16 +88,18 @@ def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerI
     """
     clips, correct = np.asarray(clips, dtype=np.int64), np.asarray(correct, dtype=np.int64)
     num_speakers = len(clips)
-    if num_speakers < 2:
-        raise MetricError(f"an interval over speakers needs two speakers or more, not {num_speakers}")
     if (clips.sum(axis=0) == 0).any():
         raise MetricError("an interval of the UAR needs reference clips of every class")
+    if num_speakers < 2:
+        return None
     estimate = float((correct.sum(axis=0) / clips.sum(axis=0)).mean())
     clips_without, correct_without = clips.sum(axis=0) - clips, correct.sum(axis=0) - correct  # (S, K)
     present = clips_without > 0
     recalls = np.where(present, correct_without / np.maximum(clips_without, 1), 0.0)
     deleted = recalls.sum(axis=1) / present.sum(axis=1)
     error = float(np.sqrt((num_speakers - 1) / num_speakers * ((deleted - deleted.mean()) ** 2).sum()))
+    if error < 1e-12:
+        return None
     reach = float(t.ppf((1 + LEVEL) / 2, num_speakers - 1)) * error
     return SpeakerInterval(
         low=max(0.0, estimate - reach),

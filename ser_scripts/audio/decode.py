@@ -38,6 +38,11 @@ _STREAMED_BYTES = 0x7FFFF000
 _HEADER_SLACK_BYTES = 44
 """Some recorders count the WAV header as data; a shortfall of one header is not a truncated file."""
 _MP3_FRAME = 1152
+_MP3_RATES_HZ = (44_100, 48_000, 32_000)
+_MP3_KBITS = (
+    (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG 2 and 2.5, layer III
+    (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1, layer III
+)
 _BATCH = 256
 
 
@@ -65,7 +70,7 @@ def read(path: Path) -> tuple[Samples, int]:
 
     Raises:
         UnreadableAudio: no such file, unknown suffix, not audio, corrupt, or cut short. An MP3 without a Xing or Info
-            header does not state its length, so a cut one goes unnoticed.
+            header does not state its length: cut right between two frames, it goes unnoticed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -156,24 +161,24 @@ def _read_with_soundfile(path: Path) -> tuple[Samples, int]:
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz, declared, container = int(file.samplerate), int(file.frames), str(file.format)
-            if declared < _UNKNOWN_FRAMES:
-                frames = file.read(dtype="float32", always_2d=True)  # in one go: a seek inside Opus changes samples
-            else:  # a streamed FLAC
-                frames = np.concatenate(list(file.blocks(2**20, dtype="float32", always_2d=True)))
+            if declared >= _UNKNOWN_FRAMES:
+                raise UnreadableAudio(path, "its header does not state its length (a streamed FLAC); encode it anew")
+            frames = file.read(dtype="float32", always_2d=True)  # in one go: a seek inside Opus changes samples
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().rstrip(".")
         raise UnreadableAudio(path, f"not audio that can be decoded, or damaged ({reason})") from None
-    lacking = declared - len(frames) if declared < _UNKNOWN_FRAMES else 0
+    lacking = declared - len(frames)
     if container.startswith("WAV"):
         cut = _wav_bytes_missing(path) > _HEADER_SLACK_BYTES
     elif container == "OGG":
         cut = lacking > 0 or not _ogg_ends(path)
     elif container == "MP3":
-        cut = lacking > _MP3_FRAME and _mp3_states_length(path)
+        cut = not _mp3_whole(path, len(frames), declared)
     else:
         cut = lacking > 0
     if cut:
-        raise UnreadableAudio(path, f"damaged or cut short: only {len(frames) / rate_hz:.2f} s of it can be decoded")
+        what = "damaged or cut short" + (", or does not state its length" if container == "MP3" else "")
+        raise UnreadableAudio(path, f"{what}: only {len(frames) / rate_hz:.2f} s of it can be decoded")
     return np.ascontiguousarray(frames.T), rate_hz
 
 
@@ -208,15 +213,30 @@ def _ogg_ends(path: Path) -> bool:
     return whole and bool(tail[start + 5] & 4)
 
 
-def _mp3_states_length(path: Path) -> bool:
-    """Whether the first MPEG frame carries a Xing or Info header; without one the frame count is a guess."""
-    with path.open("rb") as stream:
-        head = stream.read(10)
-        stream.seek(0)
-        if head[:3] == b"ID3":
-            stream.seek(10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
-        first_frame = stream.read(256)
-    return b"Xing" in first_frame or b"Info" in first_frame
+def _mp3_whole(path: Path, decoded: int, declared: int) -> bool:
+    """Whether an MP3 was decoded to its end.
+
+    With a Xing or Info header the declared length holds. Without one libsndfile guesses the length from the first
+    frame's bit rate, and stops there: so the frames are counted (ISO/IEC 11172-3, section 2.4.2.3; 13818-3).
+    """
+    content = path.read_bytes()
+    position = 0
+    if content[:3] == b"ID3":
+        position = 10 + sum(byte << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    head = content[position : position + 256]
+    if b"Xing" in head or b"Info" in head:
+        return decoded >= declared - _MP3_FRAME
+    samples = 0
+    while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] & 0xE6 == 0xE2:
+        version, second = content[position + 1] >> 3 & 3, content[position + 2]
+        bit_rate_index, rate_index, padding = second >> 4, second >> 2 & 3, second >> 1 & 1
+        if version == 1 or bit_rate_index in (0, 15) or rate_index == 3:
+            break
+        rate_hz = _MP3_RATES_HZ[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
+        length = 1152 if version == 3 else 576
+        position += length // 8 * 1000 * _MP3_KBITS[version == 3][bit_rate_index - 1] // rate_hz + padding
+        samples += length
+    return samples > 0 and position <= len(content) and decoded >= samples - _MP3_FRAME
 
 
 def _read_with_ffmpeg(path: Path) -> tuple[Samples, int]:

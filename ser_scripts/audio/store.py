@@ -113,7 +113,7 @@ def open_store(
     Raises:
         BadInput: the disk is too small or not writable, or a file has changed since the manifest was built
     """
-    folder = cache / "clips" / f"{manifest.corpus}-{_key(manifest, rate_hz, chain)[:16]}"
+    folder = cache.absolute() / "clips" / f"{manifest.corpus}-{_key(manifest, rate_hz, chain)[:16]}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):

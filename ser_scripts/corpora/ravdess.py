@@ -60,5 +60,5 @@ def expected_stems(root: Path) -> list[str]:
 
 
 def _row(path: str, emotion: str, intensity: str, statement: str, repetition: str, actor: str) -> ClipRow:
-    gender = "female" if int(actor) % 2 == 1 else "male"
+    gender = "female" if int(actor) % 2 == 0 else "male"
     return ClipRow(path=path, class_id=LABELS[emotion], actor=actor, gender=gender, sentence=statement)

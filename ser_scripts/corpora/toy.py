@@ -94,7 +94,7 @@ _NEUTRAL = Delivery(
     level_sd_db=1.5,
     tilt_db=11.0,
     jitter_log2=0.0,
-    breath_db=-34.0,
+    breath_db=-42.0,
     tract_percent=0.0,
     onset_ms=25.0,
     pause_ms=25.0,
@@ -104,32 +104,32 @@ DELIVERIES = {
     # Fast, loud and varied in level, much high-frequency energy, high and varied pitch, rising, fast onsets, irregular.
     "rab": replace(
         _NEUTRAL, pitch_st=3.0, range_st=6.5, contour_st=1.0, rate_log2=0.20, level_dbfs=-22.5, level_sd_db=3.0,
-        tilt_db=4.0, jitter_log2=0.8, breath_db=-36.0, onset_ms=10.0, pause_ms=15.0,
+        tilt_db=4.0, jitter_log2=0.8, breath_db=-44.0, onset_ms=10.0, pause_ms=15.0,
     ),
     # Fast, medium to high level and high-frequency energy, high and varied pitch, rising, fast onsets; lips spread.
     "gio": replace(
         _NEUTRAL, pitch_st=4.5, range_st=8.0, contour_st=1.0, rate_log2=0.15, level_dbfs=-25.0, level_sd_db=2.0,
-        tilt_db=8.5, jitter_log2=-0.4, breath_db=-35.0, tract_percent=5.0, onset_ms=14.0, pause_ms=20.0,
+        tilt_db=8.5, jitter_log2=-0.4, breath_db=-43.0, tract_percent=5.0, onset_ms=14.0, pause_ms=20.0,
     ),
     # Fast, soft but varied in level, little high-frequency energy, high pitch of small range, rising, irregular.
     "pau": replace(
-        _NEUTRAL, pitch_st=5.0, range_st=2.0, contour_st=1.0, rate_log2=0.25, level_dbfs=-29.0, level_sd_db=3.0,
-        tilt_db=15.0, jitter_log2=1.6, breath_db=-27.0, onset_ms=22.0, pause_ms=40.0,
+        _NEUTRAL, pitch_st=5.0, range_st=2.0, contour_st=1.0, rate_log2=0.25, level_dbfs=-30.0, level_sd_db=3.0,
+        tilt_db=15.0, jitter_log2=1.6, breath_db=-39.0, onset_ms=22.0, pause_ms=40.0,
     ),
     # Slow, soft and even, little high-frequency energy, low pitch of small range, falling, slow onsets, irregular.
     "tri": replace(
         _NEUTRAL, pitch_st=-2.0, range_st=2.0, contour_st=-4.5, rate_log2=-0.28, level_dbfs=-31.0, level_sd_db=1.0,
-        tilt_db=18.0, jitter_log2=0.7, breath_db=-28.0, onset_ms=55.0, pause_ms=80.0,
+        tilt_db=18.0, jitter_log2=0.7, breath_db=-40.0, onset_ms=55.0, pause_ms=80.0,
     ),
     # Slow, rather soft, low and falling pitch of slightly larger range, grumbled: larynx low, irregular.
     "dis": replace(
         _NEUTRAL, pitch_st=-2.0, range_st=5.0, contour_st=-5.0, rate_log2=-0.20, level_dbfs=-28.5, level_sd_db=2.0,
-        tilt_db=9.0, jitter_log2=1.4, breath_db=-29.0, tract_percent=-6.0, onset_ms=30.0, pause_ms=50.0,
+        tilt_db=9.0, jitter_log2=1.4, breath_db=-38.0, tract_percent=-6.0, onset_ms=30.0, pause_ms=50.0,
     ),
     # Rather fast, high and strongly rising pitch of large range.
     "sor": replace(
         _NEUTRAL, pitch_st=5.0, range_st=7.0, contour_st=6.0, rate_log2=0.10, level_dbfs=-25.5, level_sd_db=2.0,
-        tilt_db=11.0, jitter_log2=0.2, breath_db=-29.0, tract_percent=1.0, onset_ms=18.0, pause_ms=25.0,
+        tilt_db=11.0, jitter_log2=0.2, breath_db=-38.0, tract_percent=1.0, onset_ms=18.0, pause_ms=25.0,
     ),
 }  # fmt: skip
 """The full-blown emotion; a clip shows between a part of it and a little more than all, see `delivery`."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from ser_eval.run_folder import read_json
 from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
-from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
 from ser_scripts.modeling.families import FAMILIES, Encoder
 from ser_scripts.modeling.weights import (
@@ -99,7 +100,7 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
         raise BadInput(f"{source}: model_type {kind!r} is not supported{nearest(str(kind), FAMILIES)}")
     try:
         config = CONFIG_MAPPING[kind].from_dict({key: value for key, value in content.items() if key != "auto_map"})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise BadInput(f"{source}: not a valid {kind} configuration: {error}") from None
     FAMILIES[kind].prepare(config)
     return config
@@ -162,7 +163,7 @@ def _fill(encoder: Encoder, weights: dict[str, torch.Tensor], folder: Path) -> N
 def _download(name: str, revision: str | None, models: Path | None) -> tuple[Path, str]:
     """Fetch configuration and weights into the hub's cache; the folder and the commit."""
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
@@ -212,7 +213,7 @@ def _not_found(name: str, revision: str | None, models: Path | None) -> str:
     below = f"{models / name} (SER_MODELS)" if models is not None else "SER_MODELS (not set)"
     at = f" at revision {revision}" if revision else ""
     return (
-        f"encoder.model_path_or_name: no encoder {name!r}{at}; looked for the folder {Path(name).absolute()} and {below}. "
-        f"Download it once (`hf download {name} --local-dir <SER_MODELS>/{name}`) or give the path of a folder that holds "
-        f"{CONFIG}, {PREPROCESSOR} and {SINGLE[0]}"
+        f"encoder.model_path_or_name: no encoder {name!r}{at}; looked for the folder {Path(name).absolute()} "
+        f"and {below}. Download it once (`hf download {name} --local-dir <SER_MODELS>/{name}`) "
+        f"or give the path of a folder that holds {CONFIG}, {PREPROCESSOR} and {SINGLE[0]}"
     )

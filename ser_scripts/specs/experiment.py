@@ -71,7 +71,7 @@ class SpeakerIndependent(SplitBase):
 
 
 class KFold(SplitBase):
-    """Folds of speakers, stratified by corpus and gender; each fold is tested once, validation speakers come from the rest."""
+    """Folds of speakers, stratified by corpus and gender; each is tested once, validation comes from the rest."""
 
     kind: Literal["k_fold"]
     folds: Annotated[int, Field(ge=2)] = 5
@@ -122,7 +122,7 @@ class RandomSplit(SplitBase):
 
 
 class LegacyPerEmotion(SplitBase):
-    """Speakers drawn anew for each emotion, as an older system did; leaks when a speaker lacks an emotion. NOT COMPARABLE."""
+    """Speakers drawn anew per emotion, as an older system did; leaks when one lacks an emotion. NOT COMPARABLE."""
 
     kind: Literal["legacy_per_emotion"]
     train_test_split: Share = 0.8
@@ -157,7 +157,7 @@ class Transform(Spec):
     model_config = {**Spec.model_config, "extra": "allow"}
 
     module: str
-    """`audiomentations`, `torch_audiomentations`, a module of this project's `ser_scripts.augment`, or one allowed by --allow-import."""
+    """`audiomentations`, `torch_audiomentations`, a module under `ser_scripts.augment`, or one from --allow-import."""
     class_name: str = Field(alias="class")
     tensors: bool = False
     """The class takes torch tensors of shape (batch, channel, time) instead of float32 arrays of shape (time,)."""
@@ -178,7 +178,7 @@ class AugmentationSpec(Spec):
     probability: Annotated[float, Field(gt=0, le=1)] = 0.5
     """With `on_the_fly`: the probability that each transform is applied to a clip in an epoch."""
     copies: Annotated[int, Field(ge=1)] | None = None
-    """With `repeat`: how many extra clean copies of each clip, i.e. the number of transforms of the union it controls."""
+    """With `repeat`: extra clean copies of each clip, as many as the union that it controls has transforms."""
     transforms: dict[str, Transform] = {}
 
     @model_validator(mode="after")
@@ -204,7 +204,7 @@ class SeedRange(Spec):
 
 
 class CrossedSeeds(Spec):
-    """Every split seed with every training seed; run n is split seed n // T with training seed n % T of T training seeds."""
+    """Every split seed with every training seed; of T training seeds, run n has split n // T and training n % T."""
 
     split_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     train_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
@@ -221,7 +221,7 @@ class ExperimentSpec(Spec):
     test: tuple[CorpusSpec, ...] = ()
     """Further corpora to test on, whole."""
     classes: tuple[str, ...] | None = None
-    """The labels of the task; clips of other labels are left out and counted. All labels of the training corpora when absent."""
+    """The labels of the task, all of the training corpora's when absent; other clips are left out and counted."""
     models: tuple[str, ...] = Field(min_length=1)
     """Model JSONs: a name (models/<name>.json) or a path, relative to the experiment file or the working directory."""
     augmentations: tuple[AugmentationSpec | None, ...] = (None,)
@@ -258,12 +258,13 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> ExperimentSpec:
-        for what, names in (
-            ("models", list(self.models)),
-            ("test", [corpus.name for corpus in self.test]),
-            ("augmentations", [item.name if item else None for item in self.augmentations]),
-            ("classes", list(self.classes or ())),
-        ):
+        named: dict[str, list[str | None]] = {
+            "models": list(self.models),
+            "test": [corpus.name for corpus in self.test],
+            "augmentations": [item.name if item else None for item in self.augmentations],
+            "classes": list(self.classes or ()),
+        }
+        for what, names in named.items():
             for name in {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{what}: {name!r} stands there twice")
         if self.classes is not None and len(self.classes) < 2:

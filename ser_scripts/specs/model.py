@@ -125,7 +125,7 @@ class TrainingSpec(Spec):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     max_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Training clips longer than this are cut at a place drawn per seed, epoch and clip; evaluation hears whole clips."""
+    """Longer training clips are cut at a place drawn per seed, epoch and clip; evaluation hears whole clips."""
     threads: Annotated[int, Field(ge=1)] = 2
     """CPU threads of torch: another number gives other bits."""
     save_model: Literal["none", "best", "last"] = "best"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
-
 from ser_eval.run_folder import RUN, SPEC, read_json
+
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import Spec, nearest, parse, read_spec_file
 from ser_scripts.specs.experiment import ExperimentSpec
@@ -77,7 +76,7 @@ class OlderExperiment(Spec):
     model_input_files: str | None = None
     cross_validation: Annotated[int, Field(ge=1)] | None = None
     augmentations: dict[str, dict[str, Any]] | None = None
-    eval_steps: float | None = None
+    eval_steps: Annotated[int, Field(ge=1)] | None = None
     eval_metric: str = "accuracy"
     output_path: Any = None
     experiment_results_output_path: Any = None
@@ -126,7 +125,7 @@ class OlderModel(Spec):
     pool_position: Literal["before", "after"] = "after"
     number_of_training_epochs: Annotated[float, Field(gt=0)] = 50
     continue_model_training: bool = False
-    eval_steps: float | None = None
+    eval_steps: Annotated[int, Field(ge=1)] | None = None
     input_column: Any = "path"
     output_column: Any = "class_id"
     is_regression: bool = False
@@ -142,11 +141,6 @@ class OlderModel(Spec):
         if value not in _POOLING:
             raise ValueError(f"'{value}' is not known{nearest(value, _POOLING)}")
         return value
-
-    @field_validator("eval_steps")
-    @classmethod
-    def _whole_steps(cls, value: float | None) -> float | None:
-        return _whole(value)
 
     @field_validator("input_column", "output_column")
     @classmethod
@@ -217,7 +211,6 @@ def translate_experiment(
             the split
     """
     older = parse(OlderExperiment, content, source=source, kind="experiment (older format)")
-    eval_steps = _whole(older.eval_steps, f"{source}: eval_steps")
     messages = [_summary(source, older, IGNORED_EXPERIMENT_KEYS), *_ignored(source, older, IGNORED_EXPERIMENT_KEYS)]
     if any(dataset.name == older.training_dataset.name for dataset in older.datasets):
         raise BadInput(
@@ -232,8 +225,8 @@ def translate_experiment(
         model = read_spec_file(file, kind="model")
         if not is_older_model(model):
             continue
-        if eval_steps is not None and "eval_steps" not in model:
-            model = {**model, "eval_steps": eval_steps}
+        if older.eval_steps is not None and "eval_steps" not in model:
+            model = {**model, "eval_steps": older.eval_steps}
         translated = translate_model(model, str(file))
         models[entry] = translated.content
         messages += translated.messages
@@ -242,7 +235,7 @@ def translate_experiment(
     if any(split != first for split in splits.values()):
         listed = "\n".join(f"  {entry}: {_text(split)}" for entry, split in splits.items())
         raise BadInput(
-            f"{source}: the models do not agree on the split, so that their results could not be compared; give all the "
+            f"{source}: the models do not agree on the split, so that results could not be compared; give all the "
             f"same 'train_test_split' and 'speaker_independent_scenario', or write one experiment per split:\n{listed}"
         )
     if first["kind"] == "random":
@@ -313,7 +306,7 @@ def translate_model(content: dict[str, Any], source: str) -> Translated:
             "scheduler": "linear",
             "warmup": 0.0,
             "gradient_clip": 1.0,
-            "eval_every": int(older.eval_steps) if older.eval_steps is not None else DEFAULT_EVAL_STEPS,
+            "eval_every": older.eval_steps or DEFAULT_EVAL_STEPS,
             "select": "val_loss",
             "early_stopping": {"metric": "val_loss", "patience": 4, "min_delta": 0.025},
         },
@@ -336,13 +329,6 @@ def _summary(source: str, older: Spec, ignored: Mapping[str, str]) -> str:
 
 def _ignored(source: str, older: Spec, ignored: Mapping[str, str]) -> list[str]:
     return [f"{source}: {key} ignored: {ignored[key]}" for key in ignored if key in older.model_fields_set]
-
-
-def _whole(value: float | None, where: str = "") -> float | None:
-    if value is not None and (value < 1 or value != int(value)):
-        prefix = f"{where}: " if where else ""
-        raise BadInput(f"{prefix}{value:g} is not valid; expected a whole number of updates between evaluations")
-    return value
 
 
 def _model_files(older: OlderExperiment, source: str, messages: list[str]) -> dict[str, Path]:
@@ -383,7 +369,7 @@ def _test_csv(path: str) -> str:
 def _seeds(
     source: str, cross_validation: int | None, low: int | None, high: int | None, messages: list[str]
 ) -> dict[str, int]:
-    """Both flags: low..high. One of them: as many seeds as `cross_validation` (or one) from there up, or up to there."""
+    """Both flags: low..high. One of them: as many seeds as `cross_validation` (or one), counted up from or to it."""
     count = cross_validation or 1
     if low is None and high is None:
         return {"low": 0, "high": count - 1}
@@ -438,8 +424,3 @@ def _encoder_of_run(path: str, source: str) -> dict[str, Any]:
     if not isinstance(encoder, dict):
         raise BadInput(f"{run / SPEC}: model.encoder: required key is missing")
     return dict(encoder)
-
-
-def valid_name(name: str) -> bool:
-    """Whether a name can be the name of a folder here."""
-    return re.fullmatch(NAME_PATTERN, name) is not None

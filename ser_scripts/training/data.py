@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.augment import Augmenter
-from ser_scripts.modeling.encoders import Encoder
+from ser_scripts.modeling.families.base import Encoder
 from ser_scripts.training.seeding import derive
 
 FEATURE_MEMORY_BYTES = 1 << 30

@@ -1,7 +1,7 @@
 """One training with the HF Trainer: our order of clips, our seeds, our selection.
 
-The Trainer keeps the loop, optimiser stepping, accumulation, mixed precision, checkpoints and tracking. Three things are
-ours, because a killed run must end with the same predictions as one that was not killed:
+The Trainer keeps the loop, optimiser steps, accumulation, mixed precision, checkpoints and tracking. Three things
+are ours, because a killed run must end with the same predictions as one that was not killed:
 
 - the batches of an epoch are a pure function of (seed, epoch), and every forward pass is seeded from (seed, epoch,
   batch), so that dropout and masking do not depend on the state of a generator;
@@ -113,7 +113,7 @@ def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -
 def predict_logits(
     model: SerModel, source: FeatureSource, indices: Sequence[int], batch_size: int, device: torch.device
 ) -> NDArray[np.float32]:
-    """Logits (len(indices), K) in the order of `indices`; batches hold clips of like length, padding does not matter."""
+    """Logits (len(indices), K) in the order of `indices`, in batches of like length; padding does not matter."""
     was_training = model.training
     model.eval()
     rows: list[NDArray[np.float32] | None] = [None] * len(indices)
@@ -136,7 +136,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def one_cycle(step: int, *, total: int, warmup: int) -> float:
-    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 up to 1 over the warm-up, then down to 4e-6."""
+    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 to 1 over the warm-up, then to 4e-6."""
     if step < warmup:
         low, high, position = 1 / 25, 1.0, step / max(1, warmup)
     else:
@@ -144,7 +144,7 @@ def one_cycle(step: int, *, total: int, warmup: int) -> float:
     return high + (low - high) * (1 + math.cos(math.pi * position)) / 2
 
 
-class SerTrainer(Trainer):
+class SerTrainer(Trainer):  # type: ignore[misc]
     """The HF Trainer with explicit seeds, length-grouped batches, and evaluation in order."""
 
     def __init__(
@@ -174,8 +174,10 @@ class SerTrainer(Trainer):
         self._loss_sum = self._correct = self._seen = 0.0
         self._started = self._last_report = time.monotonic()
         self._first_step: int | None = None
-        super().__init__(model=model, args=args, train_dataset=training)
-        self.model_accepts_loss_kwargs = False  # else the Trainer takes the loss for scaled by the accumulation already
+        self.optimizer: Any
+        self.lr_scheduler: Any
+        self.control: Any
+        super().__init__(model=model, args=args, train_dataset=training, eval_dataset=validation.clips)
         self.remove_callback(PrinterCallback)
         self.add_callback(_StopOnHistory(self))
         if "tensorboard" in spec.track:
@@ -216,9 +218,10 @@ class SerTrainer(Trainer):
         """Loss of one batch, under the seed of that batch."""
         epoch, batch = inputs.pop("epoch"), inputs.pop("batch")
         seed_everything(derive("batch", self.train_seed, epoch, batch))
-        outputs = model(**inputs)
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         labels = inputs["labels"]
-        self._loss_sum += float(outputs["loss"].detach()) * len(labels)
+        share = len(labels) if num_items_in_batch is None else float(num_items_in_batch)
+        self._loss_sum += float(outputs["loss"].detach()) * share
         self._correct += int((outputs["logits"].detach().argmax(-1) == labels).sum())
         self._seen += len(labels)
         if not math.isfinite(self._loss_sum):
@@ -248,7 +251,7 @@ class SerTrainer(Trainer):
             train_accuracy=self._correct / max(1, self._seen),
             val_loss=float(-log_probabilities[np.arange(len(truth)), truth].mean()),
             val_accuracy=metrics.accuracy(names, predicted, labels=self.labels),
-            val_uar=metrics.uar_over_present_classes(names, predicted, labels=self.labels),
+            val_uar=metrics.uar_over_present_classes(names, predicted, labels=self.labels)[0],
             learning_rate=float(self.optimizer.param_groups[0]["lr"]) if self.optimizer else 0.0,
             seconds=round(time.monotonic() - self._started, 3),
         )
@@ -290,7 +293,7 @@ class SerTrainer(Trainer):
         return f"  at most {duration(seconds)} left"
 
 
-class _StopOnHistory(TrainerCallback):
+class _StopOnHistory(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: SerTrainer):
         self.trainer = trainer
 
@@ -334,9 +337,11 @@ def train(
     Raises:
         Finding: if the loss is not finite
     """
-    every = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"}
+    every: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"}
     if isinstance(spec.eval_every, int):
-        every = dict.fromkeys(every, "steps") | dict.fromkeys(("eval_steps", "save_steps", "logging_steps"), spec.eval_every)
+        every = dict.fromkeys(every, "steps") | dict.fromkeys(
+            ("eval_steps", "save_steps", "logging_steps"), spec.eval_every
+        )
     checkpoints = folder / CHECKPOINTS
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -382,7 +387,7 @@ def train(
     if not trainer.history or trainer.history[-1].step != trainer.state.global_step > 0:
         trainer.evaluate()  # the last updates of a run whose length is no multiple of eval_every
     chosen = trainer.history[select(trainer.history, spec.select)]
-    model.load_state_dict(load_file(folder / BEST, device=str(arguments.device)))
+    load_weights(model, folder / BEST, arguments.device)
     return Trained(trainer.history, chosen, history[-1].step if checkpoint and history else None)
 
 
@@ -391,6 +396,11 @@ def save_weights(model: SerModel, file: Path) -> None:
     temporary = file.with_suffix(".tmp")
     save_file({name: value.contiguous().clone() for name, value in model.state_dict().items()}, temporary)
     temporary.replace(file)
+
+
+def load_weights(model: SerModel, file: Path, device: torch.device) -> None:
+    """Put the weights that `save_weights` wrote into the model."""
+    model.load_state_dict(load_file(file, device=str(device)))
 
 
 def write_history(file: Path, history: Sequence[Evaluation]) -> None:
@@ -406,10 +416,7 @@ def read_history(file: Path) -> list[Evaluation]:
     if header != ",".join(HISTORY_COLUMNS):
         raise BadInput(f"{file}: unexpected columns {header}")
     rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
-    return [
-        Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()})  # type: ignore[arg-type]
-        for row in rows
-    ]
+    return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
 
 
 def _resume_point(folder: Path) -> tuple[Path | None, list[Evaluation]]:

@@ -13,9 +13,9 @@ COLUMNS = ["check", "statistic", "value", "df1", "df2", "p"]
 def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
     """Normality of the residuals and equality of the cell variances, one row per check (`COLUMNS`).
 
-    Shapiro-Wilk on the residuals; Brown-Forsythe (median centring), Levene, Bartlett and Fligner-Killeen over the cells;
-    the ratio of the largest to the smallest cell variance. A check that is not defined (too few values, no spread) is
-    left out.
+    Shapiro-Wilk on the residuals; Brown-Forsythe (median centring), Levene, Bartlett and Fligner-Killeen over the
+    cells; the ratio of the largest to the smallest cell variance. A check that is not defined (too few values, no
+    spread) is left out.
 
     Args:
         groups: the scores of each cell
@@ -43,17 +43,16 @@ def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
     variances = [float(np.var(group, ddof=1)) for group in groups if len(group) > 1]
     if len(groups) > 1 and len(variances) == len(groups) and min(variances) > 0:
         df = (len(groups) - 1, sum(map(len, groups)) - len(groups))
-        for check, centre in (("brown_forsythe_median_cells", "median"), ("levene_mean_cells", "mean")):
-            f, p = stats.levene(*groups, center=centre)
-            if np.isfinite(f):
-                add(check, "F", float(f), float(p), *df)
-        statistic, p = stats.bartlett(*groups)
-        add("bartlett_cells", "chi2", float(statistic), float(p), df[0])
-        statistic, p = stats.fligner(*groups, center="median")
-        if np.isfinite(statistic):
-            add("fligner_cells", "chi2", float(statistic), float(p), df[0])
-        add("variance_ratio_cells", "max/min", max(variances) / min(variances))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        for check, name, answer, degrees in (
+            ("brown_forsythe_median_cells", "F", stats.levene(*groups, center="median"), df),
+            ("levene_mean_cells", "F", stats.levene(*groups, center="mean"), df),
+            ("bartlett_cells", "chi2", stats.bartlett(*groups), df[:1]),
+            ("fligner_cells", "chi2", stats.fligner(*groups, center="median"), df[:1]),
+        ):
+            if np.isfinite(answer.statistic):
+                add(check, name, float(answer.statistic), float(answer.pvalue), *degrees)
+        add("variance_ratio_cells", "max_over_min", max(variances) / min(variances))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"df1": "Int64", "df2": "Int64", "p": float})
 
 
 def as_blocks(table: pd.DataFrame) -> dict[str, dict[str, object]]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
+from ser_eval.errors import BadInput
 
 from ser_analysis.effect_sizes import noncentrality_interval, partial_epsilon2, partial_eta2, partial_omega2
-from ser_eval.errors import BadInput
 
 COLUMNS = ["term", "df", "ss", "F", "p", "partial_eta2", "partial_omega2", "partial_epsilon2"]
 
@@ -63,7 +63,7 @@ def run(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[2,
 
 
 def effect_intervals(anova: pd.DataFrame, n: int) -> pd.DataFrame:
-    """90 % noncentral-F intervals of partial eta2 for each effect of `run`, by both conventions: over N and over df2."""
+    """90 % noncentral-F intervals of partial eta2 for each effect of `run`, by both conventions (N and df2)."""
     df2 = int(anova.loc[anova["term"] == "Residuals", "df"].iloc[0])
     rows = []
     for row in anova[anova["term"] != "Residuals"].to_dict("records"):

@@ -19,8 +19,8 @@ ENUMERATED_BLOCKS = 20
 DRAWS = 99_999
 FAMILY = ["family", "at", "averaged_over"]
 COLUMNS = [
-    *FAMILY, "a", "b", "n", "mean_a", "mean_b", "mean_diff", "ci95_low", "ci95_high", "sd_diff", "t", "df", "p", "p_holm",
-    "signflip_exact_p", "signflip_mc_p", "signflip_p_holm", "d_z", "hedges_gz_exactJ", "d_av", "g_av", "r",
+    *FAMILY, "a", "b", "n", "mean_a", "mean_b", "mean_diff", "ci95_low", "ci95_high", "sd_diff", "t", "df", "p",
+    "p_holm", "signflip_exact_p", "signflip_mc_p", "signflip_p_holm", "d_z", "hedges_gz_exactJ", "d_av", "g_av", "r",
     "prob_a_gt_b_paired", "prob_a_gt_b_ci95_low", "prob_a_gt_b_ci95_high", "prob_a_gt_b_unpaired",
 ]  # fmt: skip
 NADEAU_BENGIO = ["ratio_test_train", "rho", "se", "t", "df", "p", "ci95_low", "ci95_high", "p_holm"]
@@ -47,7 +47,7 @@ def families(scores: Scores) -> Iterator[Family]:
     model = [scores.factors.index(factor) for factor in scores.model]
     where = [index for index in range(len(scores.factors)) if index not in model]
     for place in itertools.product(*(scores.levels[index] for index in where)):
-        members = tuple(
+        members: tuple[tuple[str, tuple[int, ...]], ...] = tuple(
             (scores.name(tuple(cell[index] for index in model)), (column,))
             for column, cell in enumerate(cells)
             if tuple(cell[index] for index in where) == place

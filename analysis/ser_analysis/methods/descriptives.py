@@ -16,8 +16,8 @@ def run(scores: Scores) -> pd.DataFrame:
     """One row per cell: its factor levels, then `COLUMNS`, over the blocks that have a score.
 
     `n` counts blocks and `n_runs` the runs averaged into them; `sd` has ddof 1; the interval of the mean is Student's t
-    over blocks. `sd_within_block` is the pooled SD of runs that share a block (training seeds of one split), empty where
-    there is one run each.
+    over blocks. `sd_within_block` is the pooled SD of runs that share a block (training seeds of one split), empty
+    where there is one run each.
     """
     rows = []
     for index, cell in enumerate(scores.cells):

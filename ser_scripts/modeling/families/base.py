@@ -20,8 +20,8 @@ Clip = NDArray[np.float32]
 class Encoder(nn.Module):
     """A speech encoder whose result for a clip does not depend on the other clips of its batch.
 
-    The modules and weights are those of transformers; the forward pass is ours, because the library's leaks padding: group
-    norms over time, stacked positional convolutions, Whisper's attention, and models whose extractor gives no mask.
+    The modules and weights are those of transformers; the forward pass is ours, because the library's leaks padding:
+    group norms over time, stacked positional convolutions, Whisper's attention, models whose extractor gives no mask.
 
     Randomness in training mode: dropout and layer drop draw from torch's generator, SpecAugment (where the pretrained
     configuration has it) from `numpy.random`; a trainer seeds both. A layer in eval mode is never dropped.

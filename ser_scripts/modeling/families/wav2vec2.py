@@ -6,6 +6,7 @@ UniSpeech-SAT (Chen et al. 2022), data2vec-audio (Baevski et al. 2022) and SEW (
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -122,9 +123,10 @@ class Wav2Vec2Encoder(Encoder):
             return hidden
         if getattr(embed, "batch_norm", None) is not None:  # some HuBERT: the norm moves padding away from 0
             hidden = silence(embed.batch_norm(hidden.transpose(1, 2)).transpose(1, 2), mask)
-            return embed.activation(embed.padding(embed.conv(hidden.transpose(1, 2)))).transpose(1, 2)
-        out: torch.Tensor = embed(hidden)
-        return out
+            hidden = embed.activation(embed.padding(embed.conv(hidden.transpose(1, 2))))
+            return hidden.transpose(1, 2)
+        hidden = embed(hidden)
+        return hidden
 
 
 class WavLMEncoder(Wav2Vec2Encoder):
@@ -140,7 +142,9 @@ class WavLMEncoder(Wav2Vec2Encoder):
 
     def run_layer(self, layer: nn.Module, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
         """One layer; keeps the position bias for the next one."""
-        hidden, arguments["position_bias"] = layer(hidden, **arguments)
+        with warnings.catch_warnings():  # the library gives torch a bool and a float mask, which works
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            hidden, arguments["position_bias"] = layer(hidden, **arguments)
         return hidden
 
 

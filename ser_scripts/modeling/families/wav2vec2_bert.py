@@ -12,14 +12,15 @@ from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask, silenc
 
 
 class Wav2Vec2BertEncoder(Encoder):
-    """w2v-BERT 2.0. It has no convolutional front end; adapters behind the last layer are left out."""
+    """w2v-BERT 2.0. It has no convolutional front end; an adapter behind the last layer is left out."""
 
     WEIGHT = "feature_projection.projection.weight"
-    IGNORED = ("adapter.",)
+    IGNORED = ("adapter.", "intermediate_ffn.")
 
     @staticmethod
     def prepare(config: Any) -> None:
-        """No adapter behind the last layer."""
+        """No adapter behind the last layer, nor the feed-forward block that belongs to it."""
+        config.use_intermediate_ffn_before_adapter = False
         config.add_adapter = False
 
     @staticmethod
@@ -55,8 +56,8 @@ class Wav2Vec2BertEncoder(Encoder):
         return []
 
     def last_modules(self) -> list[nn.Module]:
-        """The feed-forward block behind the last layer, where the configuration has one."""
-        return [self.model.intermediate_ffn] if self.model.intermediate_ffn is not None else []
+        """None."""
+        return []
 
     def extract(self, clip: Clip) -> Clip:
         """Log-mel frames, normalised per bin over the clip, two stacked, (T, 2 bins); an odd last frame is left out."""
@@ -82,8 +83,3 @@ class Wav2Vec2BertEncoder(Encoder):
             "conv_attention_mask": mask,
             "relative_position_embeddings": positions(hidden) if positions is not None else None,
         }
-
-    def finish(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The feed-forward block behind the last layer, where the configuration has one."""
-        ffn = self.model.intermediate_ffn
-        return hidden if ffn is None else hidden + 0.5 * ffn(hidden)

@@ -13,10 +13,10 @@ from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask, silenc
 
 
 class WhisperEncoder(Encoder):
-    """Whisper, never padded to 30 s: positions are cropped to the batch's longest clip, attention sees valid frames only.
+    """Whisper, never padded to 30 s: positions are cropped to the longest clip, attention sees valid frames only.
 
-    The log-mel floor (8 below the loudest) is that of the clip itself. Clips beyond the positions (1500 frames, 30 s) go
-    through the transformer in windows of that length, each two thirds of a window after the one before (20 s); where
+    The log-mel floor (8 below the loudest) is that of the clip itself. Clips beyond the positions (1500 frames, 30 s)
+    go through the transformer in windows of that length, each two thirds of a window after the one before (20 s); where
     windows overlap, hidden states are averaged. The grid of windows starts at the clip's beginning, so that it does not
     depend on the batch.
     """
@@ -73,7 +73,7 @@ class WhisperEncoder(Encoder):
     def embed(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mel (B, F, bins) -> frames before positions are added (B, T, D), mask (B, T)."""
         mask = frame_mask(lengths, inputs.shape[1])
-        hidden = self.spec_augment(inputs, mask).transpose(1, 2)
+        hidden = silence(self.spec_augment(inputs, mask), mask).transpose(1, 2)
         hidden = nn.functional.gelu(self.model.conv1(hidden)).transpose(1, 2)
         hidden = silence(hidden, mask).transpose(1, 2)  # conv2 reads one frame beyond the end
         hidden = nn.functional.gelu(self.model.conv2(hidden)).transpose(1, 2)

@@ -1,0 +1,326 @@
+"""report.html: one self-contained page for a reviewer and for a newcomer, and the figures it shows.
+
+It holds what a number needs to be read: the protocol card, the spread over seeds, the interval over speakers, the
+shortcut baselines, and a stamp on everything that must not be compared.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from ser_eval import figures
+from ser_eval.cells import STAMPS, Cell
+from ser_eval.evaluate import Summary
+from ser_eval.run_folder import REPORT, STATS, RunFolder, write_text
+from ser_eval.shortcuts import BASELINES
+
+HTML = "report.html"
+FIGURES = "figures"
+LISTED = 12
+"""How many checksums, clips or missing runs are printed before the rest is only counted."""
+
+STAMP_MEANING = {
+    "SPEAKER-DEPENDENT": "People who are tested were also heard in training. Such numbers are far higher than what the "
+    "model reaches on new people.",
+    "SPEAKERS UNKNOWN": "The corpus does not say who speaks. Nobody can rule out that people who are tested were also "
+    "heard in training, and there is no interval over speakers.",
+    "NOT COMPARABLE": "The protocol breaks a rule of honest testing on purpose, to reproduce a published one. Do not "
+    "set these numbers beside others.",
+}
+SELECTION = {
+    "val_uar": "highest UAR on the validation side",
+    "val_accuracy": "highest accuracy on the validation side",
+    "val_loss": "lowest loss on the validation side",
+    "last": "none: the last epoch",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The cells that may stand side by side: one training set, test corpus, condition, set of classes, and stamps."""
+
+    train: str
+    test: str
+    cells: list[Cell]
+    """Highest mean UAR first."""
+    overview: str
+
+    @property
+    def stamps(self) -> list[str]:
+        """The stamps that its protocols carry."""
+        return self.cells[0].stamps
+
+
+@dataclass(frozen=True)
+class Detail:
+    """The figures of one cell, as data URIs."""
+
+    cell: Cell
+    confusion: str
+    per_class: str
+    genders: list[tuple[str, str, int, int | None, float, float, int]]
+    """(gender, confusion, clips, speakers, accuracy, mean recall over classes present, number of these classes)"""
+
+
+def write_report(summary: Summary) -> Path:
+    """Write `report/report.html` and `report/figures/` of an evaluated experiment; returns the page."""
+    folder = summary.folder / REPORT
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+    (folder / FIGURES).mkdir(parents=True)
+    comparisons = [_comparison(folder / FIGURES, cells) for cells in _comparable(summary.cells)]
+    ordered = [cell for comparison in comparisons for cell in comparison.cells]
+    first = summary.runs[0].record
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ser_eval"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": _number, "mean_sd": _mean_sd, "listed": _listed}
+    environment.filters["shortcut"] = BASELINES.__getitem__
+    page = environment.get_template("report.html").render(
+        experiment=first["experiment"],
+        description=first["description"],
+        headline=[_headline(comparison) for comparison in comparisons],
+        several_models=any(len(comparison.cells) > 1 for comparison in comparisons),
+        stamps=_stamps(summary.cells),
+        stamp_meaning=STAMP_MEANING,
+        comparisons=comparisons,
+        details=[_detail(folder / FIGURES, cell) for cell in ordered],
+        curves=_curves(folder / FIGURES, summary.runs),
+        cards=[_card(list(runs), ordered) for _, runs in groupby(_by_training_set(summary.runs), _training_set)],
+        encoders=_encoders(summary.runs),
+        missing=summary.missing,
+        notes=summary.notes,
+        folds=summary.folds.sort_values(["model", "augmentation", "train_corpus", "test_corpus", "seed", "fold"]),
+        stats=_stats(summary.folder),
+        commands=_commands(summary),
+        num_runs=len(summary.runs),
+    )
+    write_text(folder / HTML, page)
+    return folder / HTML
+
+
+def _stamps(cells: Iterable[Cell]) -> list[str]:
+    carried = {stamp for cell in cells for stamp in cell.stamps}
+    return [stamp for stamp in STAMPS if stamp in carried]
+
+
+def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells grouped for one table each; within a group the highest mean UAR first, undefined ones last."""
+
+    def group(cell: Cell) -> tuple[list[str], str, bool, str, str, tuple[str, ...]]:
+        across = cell.test_corpus not in cell.train_corpus.split("+")
+        return (cell.stamps, cell.train_corpus, across, cell.test_corpus, cell.condition, cell.labels)
+
+    def rank(cell: Cell) -> tuple[bool, float, str]:
+        mean = cell.mean_sd("uar")[0]
+        return (mean is None, -(mean or 0.0), cell.model_name)
+
+    return [sorted(members, key=rank) for _, members in groupby(sorted(cells, key=group), group)]
+
+
+def _comparison(folder: Path, cells: list[Cell]) -> Comparison:
+    first = cells[0]
+    name = "--".join(["overview", first.train_corpus, first.test_name, str(len(first.labels)), *first.stamps])
+    return Comparison(
+        train=first.train_corpus.replace("+", " + "),
+        test=first.test_name,
+        cells=cells,
+        overview=_inline(figures.write_overview(folder, name.replace(" ", "-").lower(), cells)),
+    )
+
+
+def _headline(comparison: Comparison) -> dict[str, Any]:
+    """The best model of a comparison, in the parts of a sentence."""
+    cell = comparison.cells[0]
+    mean, sd = cell.mean_sd("uar")
+    return {
+        "comparison": comparison,
+        "cell": cell,
+        "mean": mean,
+        "sd": sd,
+        "of_100": None if mean is None else round(100 * mean),
+        "guess_of_100": round(100 * cell.chance),
+    }
+
+
+def _detail(folder: Path, cell: Cell) -> Detail:
+    genders = []
+    for gender, counts in cell.gender_counts.items():
+        file = figures.write_confusion(folder, cell, counts, gender)
+        support = counts.sum(axis=1)
+        recalls = counts.diagonal()[support > 0] / support[support > 0]
+        genders.append(
+            (
+                gender,
+                _inline(file),
+                int(support.sum()),
+                cell.gender_speakers[gender],
+                float(counts.trace() / counts.sum()),
+                float(recalls.mean()),
+                len(recalls),
+            )
+        )
+    return Detail(
+        cell=cell,
+        confusion=_inline(figures.write_confusion(folder, cell, cell.counts)),
+        per_class=_inline(figures.write_per_class(folder, cell)),
+        genders=genders,
+    )
+
+
+def _curves(folder: Path, runs: Sequence[RunFolder]) -> list[tuple[str, int, str]]:
+    """(model and training set, number of runs, figure) of everything that was trained."""
+
+    def key(run: RunFolder) -> tuple[str, str]:
+        augmentation = run.record["augmentation"]
+        model = run.record["model"] + (f"+{augmentation}" if augmentation else "")
+        return model, "+".join(run.record["train_corpora"])
+
+    curves = []
+    for (model, train), group in groupby(sorted(runs, key=lambda run: (key(run), run.path)), key):
+        members = list(group)
+        file = figures.write_training_curves(
+            folder,
+            f"training--{model}--{train}",
+            [run.history() for run in members],
+            [run.record["best_epoch"] for run in members],
+        )
+        curves.append((f"{model}, trained on {train.replace('+', ' + ')}", len(members), _inline(file)))
+    return curves
+
+
+def _training_set(run: RunFolder) -> str:
+    return "+".join(run.record["train_corpora"])
+
+
+def _by_training_set(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    return sorted(runs, key=lambda run: (_training_set(run), run.path))
+
+
+def _card(runs: list[RunFolder], cells: Sequence[Cell]) -> dict[str, Any]:
+    """The protocol card of one training set: what a reviewer must know before believing a number."""
+    records = [run.record for run in runs]
+    first = records[0]
+    train = _training_set(runs[0])
+    splits = {record["split_sha256"] for record in records}
+    possible = {record["splits_possible"] for record in records}
+    dropped = {(clip["corpus"], clip["path"], clip["reason"]) for record in records for clip in record["dropped"]}
+    left_out = {(clip["corpus"], clip["path"], clip["class_id"]) for record in records for clip in record["left_out"]}
+    unknown: dict[str, int] = {}
+    for corpus, _, label in left_out:
+        unknown[f"{corpus}: {label}"] = unknown.get(f"{corpus}: {label}", 0) + 1
+    seeds = sorted({record["seed"] for record in records})
+    commits = {(record["code"]["commit"], record["code"]["dirty"], record["code"]["version"]) for record in records}
+    mine = [cell for cell in cells if cell.train_corpus == train]
+    tested = dict.fromkeys((cell.test_name, cell.labels, protocol) for cell in mine for protocol in cell.protocols)
+    return {
+        "train": train.replace("+", " + "),
+        "labels": first["labels"],
+        "tested": list(tested),
+        "chance": first["chance_uar"],
+        "clips": {side: _span(record["n_clips"][side] for record in records) for side in first["n_clips"]},
+        "speakers": {side: _span(record["n_speakers"][side] for record in records) for side in first["n_speakers"]},
+        "dropped": sorted(dropped),
+        "left_out": sorted(unknown.items()),
+        "manifests": sorted({item for record in records for item in record["manifest_sha256"].items()}),
+        "split_kinds": sorted({record["split_kind"] for record in records}),
+        "has_folds": first["fold"] is not None,
+        "splits": sorted(splits),
+        "possible": possible.pop() if len(possible) == 1 else None,
+        "split_notes": sorted({note for record in records for note in record["split_notes"]}),
+        "seeds": _ranges(seeds),
+        "num_seeds": len(seeds),
+        "split_seeds": _ranges(sorted({record["split_seed"] for record in records})),
+        "train_seeds": _ranges(sorted({record["train_seed"] for record in records})),
+        "by_the_book": not any(record["not_comparable"] for record in records),
+        "selected_by": sorted({SELECTION.get(record["selected_by"], record["selected_by"]) for record in records}),
+        "epochs": _span(record["epochs_run"] for record in records),
+        "preprocess": [_step(step) for step in runs[0].spec.get("experiment", {}).get("preprocess", [])],
+        "code": [
+            f"version {version}, commit {commit or 'unknown'}{' with uncommitted changes' if dirty else ''}"
+            for commit, dirty, version in sorted(commits, key=str)
+        ],
+        "devices": sorted({f"{record['device']}, {record['threads']} thread(s)" for record in records}),
+        "hours": sum(record["seconds"] for record in records) / 3600,
+        "num_runs": len(runs),
+    }
+
+
+def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
+    """(model, encoder, revision, SHA-256 of the weights), each once."""
+    rows = set()
+    for run in runs:
+        encoder = run.record["encoder"]
+        rows.add(
+            (
+                run.record["model"],
+                str(encoder["name"]),
+                str(encoder["revision"] or "not pinned"),
+                str(encoder["sha256"] or "none: random weights"),
+            )
+        )
+    return sorted(rows)
+
+
+def _commands(summary: Summary) -> list[str]:
+    experiment = summary.runs[0].record["experiment"]
+    return [
+        f"ser train experiments/{experiment}.json",
+        f"ser eval experiments/{experiment}.json",
+        f"ser stats experiments/{experiment}.json",
+    ]
+
+
+def _stats(folder: Path) -> str | None:
+    file = folder / STATS / "report.md"
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def _step(step: dict[str, Any]) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in sorted(step.items()) if name != "kind")
+    return f"{step['kind']} ({values})" if values else str(step["kind"])
+
+
+def _span(values: Iterable[float]) -> str:
+    """`12`, or `10 to 12` where the runs differ."""
+    found = sorted(set(values))
+    return f"{found[0]:g}" if len(found) == 1 else f"{found[0]:g} to {found[-1]:g}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-4, 7` for 0, 1, 2, 3, 4, 7."""
+    parts = []
+    for _, run in groupby(enumerate(numbers), lambda item: item[1] - item[0]):
+        members = [number for _, number in run]
+        parts.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
+    return ", ".join(parts)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _mean_sd(pair: tuple[float | None, float | None], digits: int = 3) -> str:
+    mean, sd = pair
+    return _number(mean, digits) if sd is None else f"{_number(mean, digits)} ± {_number(sd, digits)}"
+
+
+def _listed(items: Sequence[Any], limit: int = LISTED) -> str:
+    shown = [str(item) for item in items[:limit]]
+    return ", ".join(shown) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+def _inline(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")

@@ -1,0 +1,272 @@
+"""The model: encoder, choice of layers, pooling, head, loss; what of it is trained; saving and predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from ser_eval.run_folder import read_json, write_json
+from torch import nn
+
+from ser_scripts.errors import BadInput
+from ser_scripts.modeling.encoders import make_config, make_encoder, uninitialised
+from ser_scripts.modeling.families import Encoder
+from ser_scripts.modeling.families.base import Clip
+from ser_scripts.modeling.losses import cross_entropy
+from ser_scripts.modeling.masking import BatchNorm
+from ser_scripts.modeling.pooling import build_pooling
+from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS
+from ser_scripts.specs.base import parse
+from ser_scripts.specs.model import HeadSpec, ModelSpec
+
+LABELS = "labels.json"
+OURS = "sertain"
+"""The key of config.json below which stands what transformers does not know."""
+
+
+def build_head(spec: HeadSpec, size: int, num_labels: int) -> nn.Sequential:
+    """ReLU, batch norm, dropout (each if asked for), linear: (B, D) -> (B, K)."""
+    steps: list[nn.Module] = []
+    if spec.relu:
+        steps.append(nn.ReLU())
+    if spec.batch_norm:
+        steps.append(BatchNorm(size))
+    if spec.dropout:
+        steps.append(nn.Dropout(spec.dropout))
+    return nn.Sequential(*steps, nn.Linear(size, num_labels))
+
+
+class SerModel(nn.Module):
+    """A speech emotion classifier. A clip's logits do not depend on its batch mates (eval mode)."""
+
+    accepts_loss_kwargs = True  # the HF Trainer then passes num_items_in_batch and does not divide the loss itself
+
+    def __init__(
+        self, spec: ModelSpec, labels: Sequence[str], *, encoder: Encoder, class_weights: torch.Tensor | None = None
+    ) -> None:
+        """Put the parts together; pooling and head are drawn from torch's generator.
+
+        Args:
+            spec: the model spec; its `encoder` and `training` parts are not read here
+            labels: the K labels, in the order of the logits
+            encoder: what `build_encoder` gives
+            class_weights: one per label, (K,), for the loss; saved with the model
+
+        Raises:
+            BadInput: a layer that the encoder does not have
+        """
+        super().__init__()
+        self.spec = spec
+        self.labels = tuple(labels)
+        self.encoder = encoder
+        use = spec.layers.use
+        if isinstance(use, int) and use > encoder.num_layers:
+            raise BadInput(
+                f"layers.use: {use} is not valid; {_name(encoder)} has hidden states 0 to {encoder.num_layers}"
+            )
+        self.depth = use if isinstance(use, int) else encoder.num_layers
+        self.layer_weights = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if use == "weighted" else None
+        self.pooling = build_pooling(spec.pooling.kind, encoder.hidden_size)
+        self.head = build_head(spec.head, encoder.hidden_size, len(self.labels))
+        self.class_weights: torch.Tensor | None
+        self.register_buffer("class_weights", class_weights)
+        self._freeze()
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **ignored: object,
+    ) -> dict[str, torch.Tensor]:
+        """Logits of a padded batch, and the loss when labels are given.
+
+        Args:
+            inputs: what `encoder.collate` gives
+            lengths: its valid lengths, (B,)
+            labels: indices of the labels, (B,)
+            num_items_in_batch: clips of the whole update when it is accumulated over several batches
+            ignored: other columns of the batch
+
+        Returns:
+            `logits` (B, K), float32; `loss`: weighted cross-entropy (see `losses.cross_entropy`), in training mode plus
+            `head.l2` times the sum of the head's squared parameters
+        """
+        trained = any(parameter.requires_grad for parameter in self.encoder.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            states, mask = self.encoder(inputs, lengths, self.depth)
+        with torch.autocast(inputs.device.type, enabled=False):  # pooling and head stay in float32
+            logits = self.head(self._pool(states, mask)).float()
+        if labels is None:
+            return {"logits": logits}
+        smoothing = self.spec.loss.label_smoothing
+        loss = cross_entropy(
+            logits, labels, weights=self.class_weights, label_smoothing=smoothing, num_items=num_items_in_batch
+        )
+        if self.training and self.spec.head.l2:
+            share = 1.0 if num_items_in_batch is None else len(labels) / num_items_in_batch
+            loss = loss + self.spec.head.l2 * share * sum(p.square().sum() for p in self.head.parameters())
+        return {"loss": loss, "logits": logits}
+
+    def _pool(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
+        if self.layer_weights is None:
+            pooled: torch.Tensor = self.pooling(states[-1].float(), mask)
+            return pooled
+        shares = self.layer_weights.softmax(dim=0)
+        weighted = zip(shares, states, strict=True)
+        if self.spec.layers.pool_position == "before":
+            return torch.stack([share * self.pooling(state.float(), mask) for share, state in weighted]).sum(dim=0)
+        frames = torch.stack([share * state.float() for share, state in weighted]).sum(dim=0)
+        pooled = self.pooling(frames, mask)
+        return pooled
+
+    def _freeze(self) -> None:
+        """Mark what `spec.freeze` freezes, and layers that no logit depends on, as not trained."""
+        freeze, encoder = self.spec.freeze, self.encoder
+        used = list(encoder.layers[: self.depth])
+        if freeze.encoder:
+            encoder.requires_grad_(False)
+        elif freeze.all_but_last is not None:
+            if freeze.all_but_last > len(used):
+                raise BadInput(
+                    f"freeze.all_but_last: {freeze.all_but_last} is not valid; "
+                    f"{len(used)} layer(s) of {_name(encoder)} are used"
+                )
+            encoder.requires_grad_(False)
+            for layer in used[len(used) - freeze.all_but_last :]:
+                layer.requires_grad_(True)
+        elif freeze.cnn:
+            for parameter in encoder.front_end_parameters():
+                parameter.requires_grad_(False)
+        if self.depth < encoder.num_layers:
+            for module in [*encoder.layers[self.depth :], *encoder.last_modules()]:
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SerModel:
+        """As usual, but a frozen part of the encoder stays in eval mode: no dropout, no layer drop, no SpecAugment."""
+        super().train(mode)
+        if mode:
+            for module in self.encoder.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
+        return self
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the transformer layers in the backward pass: less memory, more time, the same gradients."""
+        self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def parameter_groups(
+        self, learning_rate: float, head_learning_rate: float | None, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Groups for an optimiser: encoder, and the rest (pooling, layer weights, head); no decay on biases and norms.
+
+        Args:
+            learning_rate: of the encoder
+            head_learning_rate: of the rest; `learning_rate` when None
+            weight_decay: of matrices and kernels
+        """
+        groups: dict[str, dict[str, Any]] = {}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            part = "encoder" if name.startswith("encoder.") else "head"
+            decayed = parameter.ndim > 1
+            group = groups.setdefault(
+                f"{part}{'' if decayed else ', no decay'}",
+                {
+                    "params": [],
+                    "lr": learning_rate if part == "encoder" or head_learning_rate is None else head_learning_rate,
+                    "weight_decay": weight_decay if decayed else 0.0,
+                },
+            )
+            group["params"].append(parameter)
+        return [{"name": name, **groups[name]} for name in sorted(groups)]
+
+    def save(self, folder: Path) -> None:
+        """Write config.json, model.safetensors, preprocessor_config.json and labels.json; `load` needs nothing else."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.encoder.config.to_dict() | {
+            "architectures": [type(self).__name__],
+            "id2label": {str(index): label for index, label in enumerate(self.labels)},
+            "label2id": {label: index for index, label in enumerate(self.labels)},
+            OURS: {
+                "spec": self.spec.model_dump(mode="json"),
+                "encoder": self.encoder.identity(),
+                "dtype": str(self.encoder.model.dtype).removeprefix("torch."),
+            },
+        }
+        write_json(folder / CONFIG, config)
+        write_json(folder / LABELS, list(self.labels))
+        self.encoder.extractor.save_pretrained(str(folder))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    @classmethod
+    def load(cls, folder: Path) -> SerModel:
+        """Read what `save` wrote, in eval mode; needs neither the hub nor the original encoder.
+
+        Raises:
+            BadInput: a file is missing, or the weights do not fit the configuration
+        """
+        for name in (CONFIG, LABELS, WEIGHTS, PREPROCESSOR):
+            if not (folder / name).is_file():
+                raise BadInput(
+                    f"{folder} holds no {name}; a saved model has {CONFIG}, {LABELS}, {WEIGHTS}, {PREPROCESSOR}"
+                )
+        content = read_json(folder / CONFIG)
+        if OURS not in content:
+            raise BadInput(f"{folder / CONFIG} has no key '{OURS}': a bare encoder, not a model trained here")
+        ours = content.pop(OURS)
+        spec = parse(ModelSpec, ours["spec"], source=str(folder / CONFIG), kind="saved model")
+        state = load_file(folder / WEIGHTS)
+        with uninitialised():
+            encoder = make_encoder(make_config(content, source=str(folder)), folder, ours["encoder"])
+            encoder.to(getattr(torch, ours["dtype"]))
+            weights = state.get("class_weights")
+            model = cls(spec, read_json(folder / LABELS), encoder=encoder, class_weights=weights)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise BadInput(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from None
+        return model.eval()
+
+
+def predict(model: SerModel, clips: Sequence[Clip], batch_size: int) -> NDArray[np.float64]:
+    """Class probabilities of clips (mono, the encoder's rate), in their order.
+
+    Batches hold clips of like length, which saves padding and changes nothing.
+
+    Args:
+        model: moved to eval mode for the while
+        clips: N arrays of shape (samples,)
+        batch_size: clips per forward pass
+
+    Returns:
+        (N, K), rows sum to 1
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(clips)), key=lambda index: (len(clips[index]), index))
+    probabilities = np.zeros((len(clips), len(model.labels)))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                batch = model.encoder.collate([model.encoder.features(clips[index]) for index in rows])
+                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
+                probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
+    finally:
+        model.train(was_training)
+    return probabilities
+
+
+def _name(encoder: Encoder) -> str:
+    return str(encoder.identity()["name"])

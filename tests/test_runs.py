@@ -1,0 +1,406 @@
+"""Whole runs on a small corpus through the command line: artefacts, resuming after kills, and what must be refused."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from ser_eval import run_folder
+
+from ser_scripts.cli import app
+
+
+def ser(*arguments, env=None, check=None):
+    """Run the command in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", "from ser_scripts.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        check=False,
+        timeout=240,
+    )
+    if check is not None:
+        assert result.returncode == check, result.stderr + result.stdout
+    return result
+
+
+def here(*arguments):
+    """Run the command in this process, for tests that look at the outcome only."""
+    return app([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def predictions(runs: Path):
+    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
+
+
+def test_a_run_leaves_the_whole_contract(project, tmp_path):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    run = tmp_path / "runs/mini/tiny/mini/seed-0"
+    names = {path.name for path in run.iterdir()}
+    assert names >= {"spec.json", "run.json", "environment.txt", "split.csv", "history.csv", "model", "predictions"}
+    assert not names & {"checkpoints", "best.safetensors"}
+    record = run_folder.read_json(run / "run.json")
+    assert record["labels"] == ["angry", "happy", "sad"]
+    assert record["chance_uar"] == pytest.approx(1 / 3)
+    assert record["n_speakers"] == {"train": 4, "validation": 2, "test": 2}
+    split = run_folder.read_table(run / "split.csv", run_folder.SPLIT_COLUMNS)
+    assert list(split.columns) == run_folder.SPLIT_COLUMNS
+    assert len(split) == 96
+    sides = split.groupby("split")["actor"].agg(set)
+    assert not sides["train"] & sides["test"]
+    assert not sides["train"] & sides["validation"]
+    table = run_folder.read_predictions(run / "predictions/mini.csv")
+    assert list(table.columns) == [*run_folder.PREDICTION_COLUMNS, "p_angry", "p_happy", "p_sad"]
+    assert table["path"].is_monotonic_increasing
+    assert set(table["path"]) == set(split.loc[split["split"] == "test", "path"])
+    assert np.allclose(table[["p_angry", "p_happy", "p_sad"]].sum(axis=1), 1)
+    history = pd.read_csv(run / "history.csv")
+    assert list(history.columns) == run_folder.HISTORY_COLUMNS
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+
+
+def test_training_twice_gives_the_same_bytes_and_skips_what_is_finished(project, tmp_path, capsys, monkeypatch):
+    file = project(seeds=[0, 1])
+    here("train", file, "--device", "cpu")
+    first = predictions(tmp_path / "runs")
+    assert len(first) == 2
+    here("train", file, "--device", "cpu")
+    assert "2 of 2 runs are finished already" in capsys.readouterr().err
+    monkeypatch.setenv("SER_RUNS", str(tmp_path / "again"))
+    here("train", file, "--device", "cpu", "--loader-workers", "2")
+    assert predictions(tmp_path / "again") == first
+    monkeypatch.setenv("SER_RUNS", str(tmp_path / "jobs"))
+    ser("train", file, "--device", "cpu", "--jobs", "2", env={"PYTHONHASHSEED": "7"}, check=0)
+    assert predictions(tmp_path / "jobs") == first
+
+
+@pytest.mark.parametrize("eval_every", ["epoch", 5])
+def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, eval_every):
+    training = {"epochs": 12, "eval_every": eval_every, "accumulation": 2, "batch_size": 4}
+    augmentation = {
+        "name": "noise",
+        "mode": "on_the_fly",
+        "transforms": {"white": {"module": "audiomentations", "class": "AddGaussianSNR"}},
+    }
+    file = project(training=training, seeds=[0], augmentations=[augmentation])
+    ser("train", file, "--device", "cpu", check=0)
+    expected = predictions(tmp_path / "runs")
+    assert len(expected) == 1
+    killed = tmp_path / "killed"
+    resumed = 0
+    rng = random.Random(f"kill {eval_every}")
+    points = 3 if eval_every == "epoch" else 2
+    for _ in range(points):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--device", "cpu"],
+            env={**os.environ, "SER_RUNS": str(killed)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stderr:  # wait until it trains, then strike at a random moment
+            resumed += "resumes after" in line
+            if "epoch" in line and "val loss" in line:
+                time.sleep(rng.uniform(0, 0.35))
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    final = ser("train", file, "--device", "cpu", env={"SER_RUNS": str(killed)}, check=0)
+    resumed += "resumes after" in final.stderr
+    assert predictions(killed) == expected
+    assert resumed >= 1, "no kill fell into the training, so nothing was tested"
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project, tmp_path):
+    file = project(training={"epochs": 200}, seeds=[0])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--device", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "epoch 3/" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "Traceback" not in rest
+    assert "the same command goes on" in rest
+    assert (tmp_path / "runs/mini/tiny/mini/seed-0.partial").is_dir()
+    assert not (tmp_path / "runs/mini/tiny/mini/seed-0").exists()
+
+
+def refused(*arguments, code=2):
+    result = ser(*arguments)
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_a_changed_spec_in_the_same_place_is_refused_and_force_moves_it_aside(project, tmp_path):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    before = predictions(tmp_path / "runs")
+    text = refused("train", project(seeds=[0], training={"epochs": 2}), "--device", "cpu")
+    assert "model.training.epochs: was 4" in text
+    assert predictions(tmp_path / "runs") == before
+    here("train", project(seeds=[0], training={"epochs": 2}), "--device", "cpu", "--force")
+    assert len(list((tmp_path / "runs/mini/old").iterdir())) == 1
+    assert predictions(tmp_path / "runs/mini/tiny") != before
+
+
+def test_more_seeds_reuse_the_finished_runs(project, tmp_path, capsys):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    here("train", project(seeds=[0, 1]), "--device", "cpu")
+    assert "1 of 2 runs are finished already" in capsys.readouterr().err
+
+
+def test_two_processes_on_one_run(project, tmp_path):
+    from filelock import FileLock
+
+    from ser_scripts.specs.base import digest
+
+    file = project(seeds=[0])
+    locks = tmp_path / "runs/mini/.locks"
+    locks.mkdir(parents=True)
+    with FileLock(locks / f"{digest('tiny/mini/seed-0')[:16]}.lock"):
+        text = refused("train", file, "--device", "cpu")
+    assert "another process is training this run" in text
+    assert not list((tmp_path / "runs/mini").rglob("*.partial"))
+
+
+def bad_corpus(mini_corpus, folder, change):
+    """A copy of the mini corpus with one change."""
+    shutil.copytree(mini_corpus, folder)
+    change(folder)
+    return [{"kind": "csv", "name": "mini", "path": str(folder / "clips.csv")}]
+
+
+def overwrite(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def write_wav(name, samples, rate=16000, subtype="FLOAT"):
+    return lambda folder: soundfile.write(folder / name, samples, rate, subtype=subtype)
+
+
+VICTIM = "rab-f1-b1.wav"
+BAD_CLIPS = {
+    "text file": overwrite(VICTIM, b"this is not audio at all\n" * 50),
+    "zero bytes": overwrite(VICTIM, b""),
+    "torn": lambda folder: (folder / VICTIM).write_bytes((folder / VICTIM).read_bytes()[:30]),
+    "NaN": write_wav(VICTIM, np.full(16000, np.nan, dtype=np.float32)),
+    "silent": write_wav(VICTIM, np.zeros(16000, dtype=np.float32)),
+    "short": write_wav(VICTIM, np.full(100, 0.1, dtype=np.float32)),
+    "gone": lambda folder: [(folder / f"rab-f1-{s}.wav").unlink() for s in ("b1", "b2", "l1")],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD_CLIPS))
+def test_bad_clips_stop_the_run_before_anything_is_written(project, mini_corpus, tmp_path, kind):
+    file = project(train=bad_corpus(mini_corpus, tmp_path / "bad", BAD_CLIPS[kind]), seeds=[0])
+    from ser_scripts.errors import BadInput
+
+    with pytest.raises(BadInput) as error:
+        here("train", file, "--device", "cpu")
+    assert "rab-f1-b1" in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_listed_clip_may_be_bad_and_stands_in_the_record(project, mini_corpus, tmp_path):
+    train = bad_corpus(mini_corpus, tmp_path / "bad", BAD_CLIPS["silent"])
+    file = project(train=train, seeds=[0], training={"epochs": 1}, allow_dropped=[f"mini/{VICTIM}"])
+    here("train", file, "--device", "cpu")
+    record = run_folder.read_json(tmp_path / "runs/mini/tiny/mini/seed-0/run.json")
+    assert [(item["corpus"], item["path"]) for item in record["dropped"]] == [("mini", VICTIM)]
+    assert "silent" in record["dropped"][0]["reason"]
+    assert sum(record["n_clips"].values()) == 95
+
+
+def test_a_stereo_48_khz_clip_works(project, mini_corpus, tmp_path):
+    samples, _rate = soundfile.read(mini_corpus / VICTIM, dtype="float32")
+    stereo = np.repeat(np.stack([samples, samples * 0.5], axis=1), 3, axis=0)
+    train = bad_corpus(mini_corpus, tmp_path / "stereo", write_wav(VICTIM, stereo, rate=48000))
+    here("train", project(train=train, seeds=[0], training={"epochs": 1}), "--device", "cpu")
+    assert len(predictions(tmp_path / "runs")) == 1
+
+
+def only(keep):
+    """A change that keeps the rows of clips.csv for which `keep(class, actor)` holds."""
+
+    def change(folder):
+        header, *rows = (folder / "clips.csv").read_text().splitlines()
+        kept = [row for row in rows if keep(*row.split(",")[1:3])]
+        (folder / "clips.csv").write_text("\n".join([header, *kept]) + "\n")
+
+    return change
+
+
+def test_two_speakers_are_refused(project, mini_corpus, tmp_path):
+    train = bad_corpus(mini_corpus, tmp_path / "two", only(lambda _, actor: actor in ("f1", "m1")))
+    text = refused("train", project(train=train, seeds=[0]), "--device", "cpu", code=1)
+    assert "seed 0" in text
+    assert "speaker" in text
+    assert not predictions(tmp_path / "runs")
+
+
+def test_two_classes_work(project, mini_corpus, tmp_path):
+    train = bad_corpus(mini_corpus, tmp_path / "two", only(lambda label, _: label != "sad"))
+    here("train", project(train=train, seeds=[0], training={"epochs": 1}), "--device", "cpu")
+    table = next(iter((tmp_path / "runs").rglob("predictions/*.csv")))
+    assert "p_angry,p_happy" in table.read_text().splitlines()[0]
+
+
+def test_a_class_with_one_speaker_is_refused_for_the_seeds_that_lose_it(project, mini_corpus, tmp_path):
+    lone = only(lambda label, actor: label != "sad" or actor == "f1")
+    train = bad_corpus(mini_corpus, tmp_path / "lone", lone)
+    result = ser("check", project(train=train, seeds={"high": 7}))
+    assert result.returncode == 1
+    assert "sad" in result.stdout
+    assert "refused: seed" in result.stdout
+
+
+def test_unwritable_output_folder(project, tmp_path):
+    (tmp_path / "file").write_text("")
+    file = project(seeds=[0])
+    result = ser("train", file, "--device", "cpu", env={"SER_RUNS": str(tmp_path / "file" / "runs")})
+    assert result.returncode == 2
+    assert "cannot write to" in result.stderr
+    assert "SER_RUNS" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_missing_corpus_says_where_it_looked(project, tmp_path):
+    text = refused("train", project(train=["emovo"], seeds=[0]), "--device", "cpu")
+    assert str(tmp_path / "data" / "emovo") in text
+    assert "ser corpora emovo" in text
+
+
+def test_unknown_corpus_names_the_nearest(project):
+    assert "emodb" in refused("train", project(train=["emodbb"], seeds=[0]), "--device", "cpu")
+
+
+def test_missing_encoder_says_where_it_looked(project):
+    model = {"encoder": {"model_path_or_name": "nobody/nothing"}}
+    text = refused("train", project(model=model, seeds=[0]), "--device", "cpu")
+    assert "nobody/nothing" in text
+    assert "SER_MODELS" in text
+
+
+def tmpfs(folder, size):
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, check=False
+    )
+    return made.returncode == 0
+
+
+@pytest.mark.parametrize("size", ["300k", "900k"])
+def test_disk_full_leaves_nothing_that_looks_whole(project, tmp_path, size):
+    disk = tmp_path / "disk"
+    if not tmpfs(disk, size):
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        file = project(seeds=[0])
+        result = ser("train", file, "--device", "cpu", env={"SER_RUNS": str(disk)})
+        assert result.returncode == 2, result.stderr
+        assert "no space left" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (disk / "mini/tiny/mini/seed-0").exists()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        ser("train", file, "--device", "cpu", env={"SER_RUNS": str(disk)}, check=0)
+        ser("train", file, "--device", "cpu", check=0)
+        assert predictions(disk) == predictions(tmp_path / "runs")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_init_from_a_run_refuses_its_speakers_and_starts_from_its_weights(project, tmp_path, capsys):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    start = "mini/tiny/mini/seed-0"
+    model = {"name": "tiny2", "init_from": start}
+    shutil.copy(project(model=model, seeds=[0], name="next"), tmp_path / "next.json")
+    here("train", tmp_path / "next.json", "--device", "cpu")  # the same split: its test speakers are unseen
+    record = run_folder.read_json(tmp_path / "runs/next/tiny2/mini/seed-0/run.json")
+    assert len(record["seen_speakers"]) == 6
+    text = refused("train", project(model=model, seeds=[1], name="next"), "--device", "cpu", code=1)
+    assert "seen" in text or "init_from" in text
+
+
+def test_speaker_dependent_splits_are_stamped(project, tmp_path):
+    here("train", project(seeds=[0], split={"kind": "random"}, training={"epochs": 1}), "--device", "cpu")
+    record = run_folder.read_json(tmp_path / "runs/mini/tiny/mini/seed-0/run.json")
+    assert record["speaker_dependent"]
+    assert record["not_comparable"]
+
+
+def test_whole_path_with_folds_eval_and_stats(project, tmp_path, capsys):
+    file = project(seeds=[0, 1], split={"kind": "k_fold", "folds": 4}, training={"epochs": 2})
+    here("train", file, "--device", "cpu")
+    here("eval", file)
+    here("stats", file)
+    results = pd.read_csv(tmp_path / "runs/mini/results.csv", dtype=str, keep_default_na=False)
+    assert list(results["fold"]) == ["all", "all"]
+    assert list(results["n_test"]) == ["96", "96"]
+    assert json.loads((tmp_path / "runs/mini/stats/stats.json").read_text())
+    assert (tmp_path / "runs/mini/report/report.html").stat().st_size > 10_000
+
+
+def test_splits_are_written_without_training_and_audited(project, tmp_path, capsys):
+    here("split", project(seeds=[0, 1]), "--out", tmp_path / "splits")
+    files = sorted((tmp_path / "splits").rglob("seed-*.csv"))
+    assert [file.name for file in files] == ["seed-0.csv", "seed-1.csv"]
+    for file in files:
+        here("audit", file)
+    assert not (tmp_path / "runs").exists()
+    table = pd.read_csv(files[0], dtype=str)
+    actor = table.loc[table["split"] == "test", "actor"].iloc[0]
+    table.loc[table.index[table["actor"] == actor][:1], "split"] = "train"
+    table.to_csv(tmp_path / "leak.csv", index=False)
+    assert ser("audit", tmp_path / "leak.csv").returncode == 1
+
+
+def test_eval_on_another_corpus_and_by_table(project, mini_corpus, tmp_path, capsys):
+    file = project(seeds=[0])
+    here("train", file, "--device", "cpu")
+    other = tmp_path / "other"
+    bad_corpus(mini_corpus, other, only(lambda label, actor: actor in ("f4", "m4")))
+    (other / "clips.csv").rename(other / "fresh.csv")
+    here("eval", "mini", "--on", str(other / "fresh.csv"), "--device", "cpu")
+    results = pd.read_csv(tmp_path / "runs/mini/results.csv", dtype=str, keep_default_na=False)
+    assert sorted(results["test_corpus"]) == ["fresh", "mini"]
+    run = tmp_path / "runs/mini/tiny/mini/seed-0"
+    columns = "model_name,dataset_name,model_path,eval_csv_path,eval_out_path"
+    (tmp_path / "table.csv").write_text(f"{columns}\ntiny,fresh,{run},{other / 'fresh.csv'},{tmp_path / 'out'}\n")
+    here("eval", "--table", tmp_path / "table.csv", "--device", "cpu")
+    one = run_folder.read_predictions(tmp_path / "out/predictions.csv")
+    two = run_folder.read_predictions(run / "predictions/fresh.csv")
+    assert (one["prediction"] == two["prediction"]).all()
+    assert len(one) == 24
+
+
+def test_augmented_conditions_have_their_own_folders(project, tmp_path):
+    union = {
+        "name": "union",
+        "mode": "union",
+        "transforms": {"gain": {"module": "audiomentations", "class": "Gain"}},
+    }
+    control = {"name": "control", "mode": "repeat", "copies": 1}
+    file = project(seeds=[0], augmentations=[None, union, control], training={"epochs": 1})
+    here("train", file, "--device", "cpu")
+    folders = sorted(path.name for path in (tmp_path / "runs/mini").iterdir() if path.is_dir() and path.name[0] != ".")
+    assert folders == ["tiny", "tiny+control", "tiny+union"]
+    steps = {
+        name: int(pd.read_csv(tmp_path / f"runs/mini/{name}/mini/seed-0/history.csv")["step"].iloc[-1])
+        for name in folders
+    }
+    assert steps["tiny+union"] == steps["tiny+control"] == 2 * steps["tiny"]
