@@ -291,9 +291,7 @@ def main() -> None:
     except SerError as error:
         _say(f"ser: {error}")
         code = error.exit_code
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         _say("\nser: stopped; the same command goes on from the last checkpoint")
         code = 130
     except BrokenPipeError:

@@ -251,8 +251,8 @@ def _manifest_findings(table: pd.DataFrame, sides: Codes, manifest_csv: Path) ->
 def match_clips(paths: pd.Series[str], corpora: pd.Series[str], manifest: pd.DataFrame) -> Codes:
     """Row of the manifest for each path.
 
-    The paths of a corpus count as they stand. Only when none of them is in the manifest, as in a list made elsewhere, do
-    the file names without suffix count: on single clips that would take another speaker's `a01` for a missing one.
+    The paths of a corpus count as they stand. Only when none of them is in the manifest, as in a list made elsewhere,
+    file names without suffix count: on single clips that would take another speaker's `a01` for a missing one.
 
     Args:
         paths: path of each clip sought

@@ -328,12 +328,9 @@ def test_old_weight_norm_names_shards_and_bin_files_load(tmp_path: Path) -> None
     spec = PretrainedEncoder(model_path_or_name=str(tmp_path))
     weights = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    for old, new in (
-        ("weight_g", "parametrizations.weight.original0"),
-        ("weight_v", "parametrizations.weight.original1"),
-    ):
-        stem = "encoder.pos_conv_embed.conv."
-        weights[stem + old] = weights.pop(stem + new)
+    conv = "encoder.pos_conv_embed.conv"
+    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+        weights[f"{conv}.{old}"] = weights.pop(f"{conv}.parametrizations.weight.{new}")
     torch.save(weights, tmp_path / "pytorch_model.bin")
     assert same_weights(build_encoder(spec, models=None), saved)
 
@@ -363,10 +360,7 @@ def test_a_bin_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     [
         (lambda weights: weights.pop("layers.1.fc1.weight"), r"missing: layers\.1\.fc1\.weight"),
         (lambda weights: weights.update({"layers.2.fc1.weight": torch.ones(2)}), r"unexpected: layers\.2\.fc1\.weight"),
-        (
-            lambda weights: weights.update({"conv2.bias": torch.ones(2)}),
-            r"another shape: conv2\.bias \(2,\) for \(32,\)",
-        ),
+        (lambda weights: weights.update({"conv2.bias": torch.ones(2)}), r"another shape: conv2\.bias \(2,\) for"),
         (lambda weights: weights.pop("conv1.weight"), r"'conv1\.weight', it is missing"),
     ],
 )
@@ -436,14 +430,7 @@ def test_an_encoder_that_is_nowhere_names_every_place_and_the_way_to_get_it(tmp_
     with pytest.raises(BadInput) as caught:
         build_encoder(spec, models=tmp_path)
     text = str(caught.value)
-    for part in (
-        "nobody/nothing",
-        "v1",
-        str(tmp_path / "nobody/nothing"),
-        "SER_MODELS",
-        "HF_HUB_OFFLINE",
-        "hf download",
-    ):
+    for part in ("v1", str(tmp_path / "nobody/nothing"), "SER_MODELS", "HF_HUB_OFFLINE", "hf download nobody/nothing"):
         assert part in text
 
 

@@ -40,7 +40,7 @@ def test_weighted_statistics_by_hand() -> None:
 
 def test_attention_without_preference_is_the_plain_mean_and_deviation() -> None:
     layer = AttentiveStatistics(2).eval()
-    torch.nn.init.zeros_(layer.attention[2].weight)
+    torch.nn.init.zeros_(list(layer.attention.parameters())[2])
     frames, mask = frames_and_mask()
     layer.norm, layer.project = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
     out = layer(frames, mask)
@@ -50,8 +50,9 @@ def test_attention_without_preference_is_the_plain_mean_and_deviation() -> None:
 
 def test_attention_prefers_what_it_scores_high() -> None:
     layer = AttentiveStatistics(2).eval()
-    layer.attention = torch.nn.Linear(2, 1, bias=False)  # type: ignore[assignment]
-    torch.nn.init.constant_(layer.attention.weight, 50.0)
+    score = torch.nn.Linear(2, 1, bias=False)
+    torch.nn.init.constant_(score.weight, 50.0)
+    layer.attention = score  # type: ignore[assignment]
     layer.norm, layer.project = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
     out = layer(*frames_and_mask())
     torch.testing.assert_close(out[:, :2], torch.tensor([[3.0, -2.0], [4.0, 4.0]]))
@@ -113,9 +114,9 @@ def test_masked_batch_norm_takes_its_statistics_from_valid_frames() -> None:
 
 def test_batch_norm_takes_one_row_with_its_running_statistics() -> None:
     norm = BatchNorm(3).train()
-    torch.nn.init.constant_(norm.running_mean, 2.0)
-    torch.testing.assert_close(norm(torch.full((1, 3), 5.0)), torch.full((1, 3), 3.0), atol=1e-4, rtol=1e-4)
     assert norm.running_mean is not None
+    norm.running_mean.fill_(2.0)
+    torch.testing.assert_close(norm(torch.full((1, 3), 5.0)), torch.full((1, 3), 3.0), atol=1e-4, rtol=1e-4)
     assert norm.running_mean.tolist() == [2.0, 2.0, 2.0]
     norm(torch.randn(4, 3))
     assert norm.running_mean.tolist() != [2.0, 2.0, 2.0]

@@ -17,6 +17,13 @@ from ser_eval.run_folder import NONE, RESULT_COLUMNS, RESULT_KEYS, RESULTS
 SPLITS = 6
 
 
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time, so only the tests named here draw."""
+    if "bytes" not in request.node.name and "test_corpora_are" not in request.node.name:
+        monkeypatch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
+
+
 def row(model: str, seed: int, test: str = "emodb", *, uar: float | None = None, **changes: Any) -> dict[str, Any]:
     """A row of results.csv; the score depends on model, seed and test set only."""
     gain = {"a": 0.0, "b": 0.04, "c": 0.01}.get(model[0], 0.02)
@@ -91,7 +98,10 @@ def test_test_corpora_are_a_within_factor_and_models_are_compared_on_each(tmp_pa
     }
     assert {pair["at"] for pair in content["pairs"] if "nadeau_bengio" in pair} == {"test_corpus=emodb"}
     assert any("domain shift" in fact for fact in content["facts"])
-    assert (tmp_path / "stats" / "estimation-emovo.png").stat().st_size > 5000
+    drawn = {"strip", "estimation-emodb", "estimation-emovo"}
+    assert {file.name for file in (tmp_path / "stats").iterdir()} >= {
+        f"{name}.{end}" for name in drawn for end in ("pdf", "png")
+    }
 
 
 def test_declared_factors_that_cross_are_the_factors(tmp_path: Path) -> None:
@@ -102,8 +112,9 @@ def test_declared_factors_that_cross_are_the_factors(tmp_path: Path) -> None:
     rows = [row(model, seed) for model in "abcd" for seed in range(SPLITS)]
     content = stats_of_experiment(experiment(tmp_path, rows, factors)).content
     assert set(terms(content)) == {"size", "tuned", "tuned:size"}
-    assert {pair["a"] for pair in content["pairs"] if not pair["averaged_over"]} == {"a", "b", "c", "d"} - {"d"} or True
-    assert {"a", "b", "c", "d"} >= {pair["a"] for pair in content["pairs"] if not pair["averaged_over"]}
+    assert {side for pair in content["pairs"] if not pair["averaged_over"] for side in (pair["a"], pair["b"])} == set(
+        "abcd"
+    )
     assert any("tuned yes scores" in line or "tuned no scores" in line for line in content["findings"])
 
 
@@ -249,9 +260,7 @@ def test_pooled_folds_get_no_nadeau_bengio(tmp_path: Path) -> None:
 
 
 def test_reruns_write_the_same_bytes(tmp_path: Path) -> None:
-    folder = experiment(tmp_path, [row(model, seed) for model in "ab" for seed in range(21)])
-    for line, table in ((folder / RESULTS, pd.read_csv(folder / RESULTS, dtype=str, na_filter=False)),):
-        table.assign(split_sha256=[f"{int(seed):064x}" for seed in table["seed"]]).to_csv(line, index=False)
+    folder = experiment(tmp_path, [row(m, seed, split_sha256=f"{seed:064x}") for m in "ab" for seed in range(21)])
     first = stats_of_experiment(folder)
     assert first.content["pairs"][0]["signflip_mc_p"] is not None
     before = {file.name: file.read_bytes() for file in (folder / "stats").iterdir()}
@@ -275,7 +284,7 @@ def test_wrong_results_are_named(tmp_path: Path, change: dict[str, Any], message
 
 
 def test_no_results_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="run `ser eval .*` first"):
+    with pytest.raises(BadInput, match=r"run `ser eval .*` first"):
         stats_of_experiment(tmp_path)
 
 

@@ -29,6 +29,12 @@ def edited(tmp_path: Path, edit: Any) -> Path:
     return file
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time."""
+    monkeypatch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
+
+
 @pytest.fixture(scope="module")
 def blocked_stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("blocked")
@@ -44,6 +50,7 @@ def blocked_stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("warpbreaks", "breaks", ["wool", "tension"]),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_between_groups_cases_match_r(tmp_path: Path, case: str, dv: str, between: list[str]) -> None:
     stats_of_csv(ORACLE / f"{case}.csv", dv=dv, between=between, out=tmp_path)
     ours = json.loads((tmp_path / "stats.json").read_text())
@@ -109,6 +116,7 @@ def test_reruns_write_the_same_bytes(blocked_stats: Path, tmp_path: Path) -> Non
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == first
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_order_of_the_rows_changes_nothing_but_the_checksum(blocked_stats: Path, tmp_path: Path) -> None:
     csv = edited(tmp_path, lambda table: table.sample(frac=1, random_state=1))
     result = blocked(tmp_path / "out", csv)
@@ -118,6 +126,7 @@ def test_the_order_of_the_rows_changes_nothing_but_the_checksum(blocked_stats: P
     assert after == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_factor_levels_are_text(tmp_path: Path) -> None:
     csv = edited(
         tmp_path, lambda table: table.assign(arch=table["arch"].map({"hubert": "01", "wav2vec2": "1", "wavlm": "NA"}))
@@ -125,6 +134,7 @@ def test_factor_levels_are_text(tmp_path: Path) -> None:
     assert blocked(tmp_path / "out", csv).content["audit"]["factors"]["arch"] == ["01", "1", "NA"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_rows_without_a_score_are_left_out_by_line(tmp_path: Path) -> None:
     csv = edited(tmp_path, lambda table: table.assign(uar=table["uar"].where(table.index != 3, "")))
     content = blocked(tmp_path / "out", csv).content
@@ -134,6 +144,7 @@ def test_rows_without_a_score_are_left_out_by_line(tmp_path: Path) -> None:
     assert any("s01" in fact and "Nothing is imputed" in fact for fact in content["facts"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_clip_counts_add_the_corrected_test_and_name_its_target(tmp_path: Path) -> None:
     csv = edited(
         tmp_path,
@@ -151,6 +162,7 @@ def test_clip_counts_add_the_corrected_test_and_name_its_target(tmp_path: Path) 
     assert any("T2 (new speakers)" in line for line in content["findings"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_scores_that_are_no_shares_keep_their_unit(tmp_path: Path) -> None:
     csv = edited(tmp_path, lambda table: table.assign(loss=table["uar"].astype(float) * 100).drop(columns="uar"))
     findings = blocked(tmp_path / "out", csv, dv="loss").content["findings"]
@@ -199,6 +211,7 @@ def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
         stats_of_csv(tmp_path / "nothing.csv", dv="uar", between=["arch"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_results_stand_beside_the_table_by_default(tmp_path: Path) -> None:
     csv = edited(tmp_path, lambda table: table[table["test"] == "indomain"])
     assert blocked(None, csv, within=["arch", "finetune"]).folder == tmp_path / "edited-stats"

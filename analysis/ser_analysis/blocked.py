@@ -115,9 +115,7 @@ def _best_and_next(analysis: Analysis) -> list[str]:
         return []
     pairs, lines = analysis.tables["pairs"], []
     for _, group in pairs[(pairs["averaged_over"] == "") & (pairs["n"] > 0)].groupby("at", sort=False):
-        means = {row["a"]: row["mean_a"] for row in rows_of(group)} | {
-            row["b"]: row["mean_b"] for row in rows_of(group)
-        }
+        means = {row[side]: row[f"mean_{side}"] for row in rows_of(group) for side in ("a", "b")}
         top = set(sorted(means, key=lambda name: -means[name])[:2])
         lines += [wording.pair_line(row, analysis.scores.dv) for row in rows_of(group) if {row["a"], row["b"]} == top]
     return lines

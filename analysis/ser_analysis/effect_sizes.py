@@ -30,20 +30,23 @@ def partial_epsilon2(f: float, df1: float, df2: float) -> float:
 def noncentrality_interval(f: float, df1: float, df2: float, level: float = 0.90) -> tuple[float, float]:
     """Interval of the noncentrality behind an F, by inversion of the CDF (Steiger 2004); 0 where F is too small.
 
-    90 % is customary for a one-sided quantity such as eta2: its lower end excludes 0 exactly when p < .05.
+    90 % is customary for a one-sided quantity such as eta2: its lower end excludes 0 exactly when p < .05. NaN where F
+    is so large (about 1e10) that the CDF cannot be computed.
     """
     from scipy.optimize import brentq
-    from scipy.stats import ncf
+    from scipy.special import ncfdtr
 
     def solve(probability: float) -> float:
         def gap(noncentrality: float) -> float:
-            return float(ncf.cdf(f, df1, df2, noncentrality)) - probability
+            return float(ncfdtr(df1, df2, noncentrality, f)) - probability
 
         if not gap(0.0) > 0:
             return 0.0
         high = max(1.0, f * df1)
         while gap(high) > 0:
             high *= 2
+        if math.isnan(gap(high)):
+            return math.nan
         return float(brentq(gap, 0.0, high, xtol=1e-10, rtol=1e-12, maxiter=500))
 
     return solve((1 + level) / 2), solve((1 - level) / 2)
@@ -66,11 +69,9 @@ def hedges_j(df: float) -> float:
 
 def holm(p: Array) -> Array:
     """Holm's step-down adjustment of one family; undefined p-values stay undefined and do not count."""
-    from statsmodels.stats.multitest import multipletests
-
     p = np.asarray(p, dtype=float)
     adjusted = np.full(p.shape, np.nan)
-    known = ~np.isnan(p)
-    if known.any():
-        adjusted[known] = multipletests(p[known], method="holm")[1]
+    order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaN sorts last
+    steps = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * steps))
     return adjusted

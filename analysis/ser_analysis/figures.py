@@ -136,7 +136,7 @@ def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
         if not any(len(values) > 1 for values in differences):
             continue
         labels = [f"{names[i]} − {names[j]}" for i, j in pairs]
-        figure = Figure(figsize=(4.2 + 0.065 * max(map(len, labels)), 1.3 + 0.34 * len(pairs)), layout="constrained")
+        figure = Figure(figsize=(4.2 + 0.065 * max(map(len, labels)), 1.5 + 0.36 * len(pairs)), layout="constrained")
         axis = figure.subplots()
         axis.axvline(0, color=ZERO, linewidth=0.8)
         for y, values in enumerate(differences):
@@ -147,7 +147,7 @@ def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
                 axis.plot([told["ci95_low"], told["ci95_high"]], [y + 0.2, y + 0.2], color=MEAN, linewidth=1.6)
                 axis.plot(told["mean"], y + 0.2, "o", color=MEAN, markersize=4)
         axis.set_yticks(range(len(pairs)), labels=labels)
-        axis.invert_yaxis()
+        axis.set_ylim(len(pairs) - 0.5, -0.5)
         axis.set_xlabel(f"difference in {points}" if scores.dv in SHARES else f"difference {points}")
         place_text = f" on {', '.join(place)}" if place else ""
         figure.suptitle(f"Paired differences{place_text}: blocks, mean and 95 % CI (unadjusted), T1", fontsize=8)

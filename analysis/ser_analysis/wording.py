@@ -90,9 +90,7 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     elif low > 0:
         text += "Not shown: the interval by itself excludes 0, but not once the other comparisons of the family count."
     else:
-        text += (
-            f"Not shown: anything from {low:.2f} to {high:.2f} {points} fits; that is no evidence that they are equal."
-        )
+        text += f"Not shown: anything from {low:.2f} to {high:.2f} {points} fits, which does not show them equal."
     if shown != shown_flip:
         floor = 2 / 2**n
         text += f" The sign-flip test disagrees: Holm {p_text(row['signflip_p_holm'])}, from a floor of {floor:.2g}."

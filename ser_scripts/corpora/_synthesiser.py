@@ -102,7 +102,7 @@ _SILENCE = _Phoneme((500, 1500, 2500), 0.0, 0.0)
 _BANDWIDTHS_HZ = (70.0, 100.0, 150.0)
 _FIXED_FORMANTS_HZ = ((3500.0, 220.0), (4500.0, 280.0), (5500.0, 340.0))
 """The same for all phonemes. No more of them: beside half the sample rate a digital resonator is far too strong."""
-_HIGHEST_RESONANCE_HZ = 7500.0
+_HIGHEST_NOISE_HZ = 7500.0
 _EDGE_SECONDS = 0.06
 """Silence before and after the words; a clip draws 0.5 to 1.5 times as much."""
 _LOWEST_PITCH_HZ, _HIGHEST_PITCH_HZ = 60.0, 600.0
@@ -243,7 +243,7 @@ def _vocal_tract(source: Samples, formants_hz: Samples, scale: float) -> Samples
             before, last = output[part][-2:].tolist()
         signal = output
     for frequency_hz, bandwidth_hz in _FIXED_FORMANTS_HZ:
-        signal = _resonate(signal, min(frequency_hz * scale, _HIGHEST_RESONANCE_HZ), bandwidth_hz)
+        signal = _resonate(signal, min(frequency_hz * scale, _HIGHEST_NOISE_HZ), bandwidth_hz)
     return signal
 
 
@@ -263,7 +263,7 @@ def _add_noise(
     for segment, hop, end in zip(segments, hops, ends, strict=True):
         if segment.noise:
             length = round(segment.burst_seconds * SAMPLE_RATE_HZ) or int(hop) * _HOP
-            frequency_hz = min(segment.noise_hz * scale**0.5, _HIGHEST_RESONANCE_HZ)
+            frequency_hz = min(segment.noise_hz * scale**0.5, _HIGHEST_NOISE_HZ)
             noise = _resonate(rng.standard_normal(length), frequency_hz, 0.3 * segment.noise_hz)
             noise *= np.hanning(length) if segment.burst_seconds == 0 else np.linspace(1, 0, length)
             clip[end - length : end] += 4 * segment.noise * level * noise / np.sqrt(np.mean(noise**2))

@@ -160,7 +160,7 @@ class SerModel(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the transformer layers in the backward pass: less memory, more time, the same gradients."""
-        self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.encoder.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def parameter_groups(
         self, learning_rate: float, head_learning_rate: float | None, weight_decay: float

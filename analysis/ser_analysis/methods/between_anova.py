@@ -62,11 +62,15 @@ def run(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[2,
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def effect_intervals(anova: pd.DataFrame, n: int) -> pd.DataFrame:
-    """90 % noncentral-F intervals of partial eta2 for each effect of `run`, by both conventions (N and df2)."""
+def effect_intervals(anova: pd.DataFrame) -> pd.DataFrame:
+    """90 % noncentral-F intervals of partial eta2 for each effect of `run`: ncp / (ncp + N) and ncp / (ncp + df2).
+
+    N = df1 + df2 + 1, the observations that the effect and its error term account for (Steiger 2004).
+    """
     df2 = int(anova.loc[anova["term"] == "Residuals", "df"].iloc[0])
     rows = []
     for row in anova[anova["term"] != "Residuals"].to_dict("records"):
+        n = int(row["df"]) + df2 + 1
         low, high = noncentrality_interval(float(row["F"]), float(row["df"]), df2)
         rows.append(
             {
