@@ -33,6 +33,7 @@ Overrides = Annotated[
 ]
 
 
+INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__
 
 
@@ -288,12 +289,14 @@ def main() -> None:
     """Run the command; errors of the user are one clear text, without a traceback."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer has caught the Ctrl-C
+            raise KeyboardInterrupt
     except SerError as error:
         _say(f"ser: {error}")
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         _say("\nser: stopped; the same command goes on from the last checkpoint")
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 0

@@ -85,7 +85,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "encoder_num_key_value_heads": 4,
     },
 }
-SAMPLES = (150, 1600, 9999, 16000, 33333)
+SAMPLES = (150, 1800, 9999, 16000, 33333)
 
 
 def random_encoder(name: str) -> Encoder:

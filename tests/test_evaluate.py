@@ -312,6 +312,29 @@ def test_cells_pool_seeds_and_speakers(tmp_path: Path) -> None:
     assert (cell.interval.low + cell.interval.high) / 2 == pytest.approx(cell.pooled_uar, abs=0.05)
 
 
+def test_one_unknown_speaker_in_one_seed_leaves_no_interval(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path, models=["m"])
+    file = folder / "m/home/seed-1/predictions/home.csv"
+    table = pd.read_csv(file)
+    table.loc[0, "actor"] = ""
+    table.to_csv(file, index=False)
+    cell = next(cell for cell in evaluate_experiment(folder).cells if cell.test_corpus == "home")
+    assert (cell.interval, cell.num_speakers) == (None, None)
+
+
+def test_few_shot_is_a_protocol_of_its_own(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path, models=["m"], seeds=[0])
+    run = folder / "m/home/seed-0"
+    split = pd.read_csv(run / "split.csv", dtype=str)
+    split["split"] = split["split"].mask(split["path"].str.startswith("f8"), "train")
+    split.to_csv(run / "split.csv", index=False)
+    table = pd.read_csv(run / "predictions/away.csv", dtype=str)
+    table[~table["path"].str.startswith("f8")].to_csv(run / "predictions/away.csv", index=False)
+    protocols = evaluate_experiment(folder).results.set_index("test_corpus")["protocol"]
+    assert protocols["away"] == "cross-corpus few-shot intersection unmasked"
+    assert protocols["home"] == "speaker_independent"
+
+
 def test_missing_runs_come_from_the_plan(tmp_path: Path) -> None:
     folder = tiny(tmp_path, ["a", "b", "b", "b"])
     assert evaluate_experiment(folder).missing == []
@@ -392,7 +415,7 @@ def _baselines(train: pd.DataFrame, test: pd.DataFrame, labels: tuple[str, ...] 
     clips = pd.concat([train, test]).set_index(["corpus", "path"])
     test = test.assign(truth=test["class_id"])
     rows = shortcut_baselines(
-        [Fold(train.assign(split="train"), test)],
+        [Fold(pd.concat([train.assign(split="train"), test.assign(split="test")]), test)],
         clips,
         labels=labels,
         model_labels=labels,

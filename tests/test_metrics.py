@@ -151,6 +151,8 @@ def test_probability_scores_worked_by_hand() -> None:
     assert metrics.ece(truth, p, labels=["a", "b"]) == pytest.approx((0.2 + 0.6 + 0.1) / 3)
     # two clips in one bin: mean confidence .9, accuracy .5
     assert metrics.ece(["a", "b"], [[0.9, 0.1], [0.9, 0.1]], labels=["a", "b"]) == pytest.approx(0.4)
+    # .75 and .8 share the bin (11/15, 12/15], whose upper edge belongs to it: accuracy .5, mean confidence .775
+    assert metrics.ece(["a", "b"], [[0.75, 0.25], [0.8, 0.2]], labels=["a", "b"]) == pytest.approx(0.275)
     assert metrics.nll(["a"], [[0.0, 1.0]], labels=["a", "b"]) == pytest.approx(-math.log(np.finfo(float).eps))
 
 

@@ -125,8 +125,8 @@ def test_l2_adds_the_squared_head_in_training_only() -> None:
     model = make(head={"l2": 0.5})
     batch, labels = batch_of(model), torch.tensor([0, 1, 2, 0, 1])
     squares = sum(float(parameter.detach().square().sum()) for parameter in model.head.parameters())
-    plain = float(model.eval()(**batch, labels=labels)["loss"])
-    assert float(model.train()(**batch, labels=labels)["loss"]) == pytest.approx(plain + 0.5 * squares, abs=1e-5)
+    plain = model.eval()(**batch, labels=labels)["loss"].item()
+    assert model.train()(**batch, labels=labels)["loss"].item() == pytest.approx(plain + 0.5 * squares, abs=1e-5)
     assert "loss" not in model(**batch)
 
 

@@ -89,6 +89,7 @@ def write_per_class(folder: Path, cell: Cell) -> Path:
                     "no clips" if np.isnan(value) else f"{value:.2f}",
                     va="center",
                     fontsize=7.5,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
                 )
         axes.axvline(cell.chance, color=INK, linewidth=1, linestyle="--", label="guessing (recall)")
         axes.set_yticks(places, [f"{label}  (n={scores[label].support})" for label in cell.labels])

@@ -267,7 +267,7 @@ def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
             (
                 run.record["model"],
                 str(encoder["name"]),
-                str(encoder["revision"] or "not pinned"),
+                str(encoder["revision"] or "none recorded"),
                 str(encoder["sha256"] or "none: random weights"),
             )
         )
