@@ -209,7 +209,6 @@ def stats(
     """Which difference is real: descriptives, repeated-measures ANOVA, paired contrasts."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
-
     from ser_scripts.runs.locate import all_experiments, experiment_folder
 
     if csv is not None:

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from ser_eval.run_folder import SPLIT_SIDES
 
+from ser_eval.run_folder import SPLIT_SIDES
 from ser_scripts.errors import BadInput
 
 Codes = npt.NDArray[np.int64]
@@ -61,6 +61,7 @@ def refusals(
     *,
     trained: npt.NDArray[np.bool_],
     seen: frozenset[tuple[str, str]],
+    selected: frozenset[tuple[str, str]],
     groups_may_cross: bool,
 ) -> list[str]:
     """Why a split must not be used, each reason naming the speakers or clips; empty for an honest split.
@@ -69,7 +70,8 @@ def refusals(
         clips: manifest columns corpus, path, class_id, actor, group, audio_sha256, one text per clip
         sides: side of each clip
         trained: which clips belong to the training corpora
-        seen: speakers (corpus, actor) that an initial checkpoint was trained on
+        seen: speakers (corpus, actor) that an initial checkpoint was trained on; not to validate or be tested
+        selected: speakers that selected an initial checkpoint; not to be tested
         groups_may_cross: the split kind is speaker-dependent by definition (random, legacy_per_emotion)
     """
     reasons = []
@@ -85,13 +87,13 @@ def refusals(
     for side in (TRAIN, VALIDATION, TEST):
         if not (sides == side).any():
             reasons.append(f"the {SPLIT_SIDES[side]} side is empty")
-    if seen:
-        speakers = joined(clips["corpus"], clips["actor"])
-        held_out = (sides == VALIDATION) | (sides == TEST)
-        if met := set(speakers[held_out]) & {f"{corpus}/{actor}" for corpus, actor in seen}:
-            reasons.append(
-                f"{counted(len(met), 'speaker')} of validation or test known to the initial checkpoint: {named(met)}"
-            )
+    speakers = joined(clips["corpus"], clips["actor"]) if seen or selected else np.array([], dtype=object)
+    for known, what, where in (
+        (seen, "validation or test was trained on by", (VALIDATION, TEST)),
+        (selected, "test selected", (TEST,)),
+    ):
+        if known and (met := set(speakers[np.isin(sides, where)]) & {f"{corpus}/{actor}" for corpus, actor in known}):
+            reasons.append(f"{counted(len(met), 'speaker')} of {what} the initial checkpoint: {named(met)}")
     return reasons
 
 

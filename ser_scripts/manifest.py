@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 from filelock import FileLock
-from ser_eval.run_folder import write_json, write_text
 
+from ser_eval.run_folder import write_json, write_text
 from ser_scripts import corpora
 from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Progress, UnreadableAudio

@@ -30,8 +30,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from ser_eval.run_folder import SPLIT, SPLIT_COLUMNS, SPLIT_SIDES, write_table
 
+from ser_eval.run_folder import SPLIT, SPLIT_COLUMNS, SPLIT_SIDES, write_table
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.leaks import (
     SIDE_NAMES,
@@ -157,6 +157,7 @@ def draw(
     *,
     train_corpora: Sequence[str],
     seen: frozenset[tuple[str, str]] = frozenset(),
+    selected: frozenset[tuple[str, str]] = frozenset(),
     base: Path = Path("."),
     left_out: frozenset[tuple[str, str]] = frozenset(),
 ) -> list[Split]:
@@ -170,6 +171,7 @@ def draw(
         split_seed: 0 or more
         train_corpora: the corpora trained on
         seen: speakers (corpus, actor) that an initial checkpoint was trained on; they must not validate or be tested
+        selected: speakers that selected an initial checkpoint; they must not be tested
         base: folder against which the path of a preset resolves
         left_out: clips (corpus, path) that exist but are not in `clips` (dropped, or of other classes); a preset may
             list them. A missing clip may be named by its stem.
@@ -203,6 +205,7 @@ def draw(
             draft.sides,
             trained=data.trained,
             seen=seen,
+            selected=selected,
             groups_may_cross=isinstance(spec, RandomSplit | LegacyPerEmotion),
         )
         reasons += [f"{f'fold {draft.fold}: ' if draft.fold is not None else ''}{reason}" for reason in found]
@@ -211,26 +214,6 @@ def draw(
         lines = [f"split '{spec.kind}', seed {split_seed}, is refused:", *reasons[:_REASONS_AT_MOST], *more]
         raise SplitRefused("\n  ".join(lines))
     return [_finished(data, draft, spec, split_seed) for draft in drafts]
-
-
-def list_refusals(
-    clips: pd.DataFrame,
-    spec: SplitSpec,
-    seeds: Iterable[int],
-    *,
-    train_corpora: Sequence[str],
-    seen: frozenset[tuple[str, str]] = frozenset(),
-    base: Path = Path("."),
-    left_out: frozenset[tuple[str, str]] = frozenset(),
-) -> list[tuple[int, str]]:
-    """The split seeds whose split would be refused, with the reason; nothing is trained or redrawn."""
-    refused = []
-    for seed in dict.fromkeys(seeds):
-        try:
-            draw(clips, spec, seed, train_corpora=train_corpora, seen=seen, base=base, left_out=left_out)
-        except SplitRefused as error:
-            refused.append((seed, str(error)))
-    return refused
 
 
 def write_split(split: Split, folder: Path) -> None:

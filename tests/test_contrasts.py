@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ser_analysis.methods import contrasts
 from ser_analysis.scores import Scores, pivot
 

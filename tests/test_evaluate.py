@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment, evaluate_predictions
 from ser_eval.run_folder import RESULT_COLUMNS, RESULT_KEYS

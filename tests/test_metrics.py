@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics as sk
+
 from ser_eval import intervals, metrics
 from ser_eval.errors import MetricError
 from ser_eval.intervals import jackknife_interval, speaker_interval
-from sklearn import metrics as sk
 
 LABELS = ["angry", "happy", "sad"]
 TRUTH = ["angry"] * 4 + ["happy"] * 2 + ["sad"] * 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ser_scripts.errors import BadInput
 from ser_scripts.modeling.encoders import build_encoder
 from ser_scripts.modeling.losses import class_weights, cross_entropy
-from ser_scripts.modeling.model import SerModel, predict
+from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder, RandomEncoder
 
 LABELS = ("angry", "happy", "sad")
@@ -381,17 +381,6 @@ def test_loading_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(BadInput, match="a bare encoder"):
         SerModel.load(tmp_path)
-
-
-def test_predict_keeps_the_order_and_the_mode() -> None:
-    model = make("hubert", head={"dropout": 0.5}).train()
-    found = predict(model, clips(), batch_size=2)
-    assert model.training
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
-    single = np.concatenate([predict(model, [clip], batch_size=1) for clip in clips()])
-    np.testing.assert_allclose(found, single, atol=1e-6)
-    assert len(np.unique(found[:, 0])) == len(found)
-    assert predict(model, [], batch_size=2).shape == (0, 3)
 
 
 def test_half_precision_encoders_have_float32_heads(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ser_analysis.effect_sizes import holm, noncentrality_interval, partial_eta2_interval
 from ser_analysis.methods import rm_anova
 from ser_analysis.scores import Scores, pivot

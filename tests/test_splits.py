@@ -24,8 +24,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from ser_eval.run_folder import SPLIT_COLUMNS, read_table
 
+from ser_eval.run_folder import SPLIT_COLUMNS, read_table
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.specs.experiment import SplitSpec
 from ser_scripts.splits import (
@@ -35,7 +35,6 @@ from ser_scripts.splits import (
     combination,
     draw,
     fractions,
-    list_refusals,
     permute,
     side_sizes,
     write_split,
@@ -128,9 +127,18 @@ def check_honest(clips: pd.DataFrame, split: Split) -> None:
     assert not split.speaker_dependent
 
 
+def refusal(clips: pd.DataFrame, split_spec: SplitSpec, seed: int, train: list[str]) -> str:
+    """Why a draw is refused; empty where it is not."""
+    try:
+        draw(clips, split_spec, seed, train_corpora=train)
+    except SplitRefused as error:
+        return str(error)
+    return ""
+
+
 def try_draw(clips: pd.DataFrame, split_spec: SplitSpec, seed: int, train: list[str]) -> list[Split]:
     """The splits, or none where the corpus has too little; a draw by speakers never needs to be refused for a leak."""
-    ((_, reason),) = list_refusals(clips, split_spec, [seed], train_corpora=train) or [(seed, "")]
+    reason = refusal(clips, split_spec, seed, train)
     if not reason:
         return draw(clips, split_spec, seed, train_corpora=train)
     excuses = ["class without", "at least", "fewer than two", "set aside"]
@@ -566,7 +574,8 @@ def test_the_same_audio_on_two_sides_is_refused() -> None:
 def test_a_class_that_train_lacks_is_refused_and_listed() -> None:
     clips = corpus()
     clips = clips[(clips["class_id"] != "e3") | (clips["actor"] == "m001")]
-    refused = list_refusals(clips, spec("speaker_independent"), range(36), train_corpora=["c"])
+    reasons = {seed: refusal(clips, spec("speaker_independent"), seed, ["c"]) for seed in range(36)}
+    refused = [(seed, reason) for seed, reason in reasons.items() if reason]
     fine = [seed for seed in range(36) if "m001" in on(one(corpus(), "speaker_independent", seed), "train")]
     assert [seed for seed, _ in refused] == sorted(set(range(36)) - set(fine))
     assert len(fine) == 12
@@ -590,8 +599,12 @@ def test_speakers_of_the_initial_checkpoint_are_refused() -> None:
     known = frozenset(("c", actor) for actor in trained)
     draw(clips, spec("speaker_independent"), 0, train_corpora=["c"], seen=known)
     known |= {("c", min(tested)), ("other", "f000")}
-    with pytest.raises(SplitRefused, match=f"1 speaker of validation or test known to the initial .*: c/{min(tested)}"):
+    with pytest.raises(SplitRefused, match=f"1 speaker of validation or test was trained on by .*: c/{min(tested)}"):
         draw(clips, spec("speaker_independent"), 0, train_corpora=["c"], seen=known)
+    validated = frozenset(("c", actor) for actor in on(one(clips, "speaker_independent"), "validation"))
+    draw(clips, spec("speaker_independent"), 0, train_corpora=["c"], selected=validated)
+    with pytest.raises(SplitRefused, match=f"1 speaker of test selected .*: c/{min(tested)}"):
+        draw(clips, spec("speaker_independent"), 0, train_corpora=["c"], selected=frozenset({("c", min(tested))}))
 
 
 def test_sentences_need_sentences() -> None:
@@ -733,11 +746,23 @@ def test_shots_come_from_speakers_who_are_not_tested() -> None:
     }
     assert {n: len(paths) for n, paths in taken.items()} == {0: 0, 2: 8, 3: 12}
     assert taken[2] < taken[3]
-    assert len({path[:4] for path in taken[2]}) == 2  # of both speakers
+    assert {len({path[:4] for path in taken[2] if f"e{c}" in path}) for c in range(4)} == {2}  # one of each speaker
     train_side = [split.table[split.table["corpus"] == "c"]["split"].tolist() for split in splits.values()]
     assert train_side[0] == train_side[1] == train_side[2]
     with pytest.raises(SplitRefused, match="d has 6 clips of e0 by speakers set aside for shots"):
         one(clips, "cross_corpus", 2, shots_per_class=7)
+
+
+def test_shots_and_test_share_no_sentence() -> None:
+    clips = pd.concat([corpus("c"), corpus("d", 5, 5, takes=5)], ignore_index=True)
+    for shots in (0, 2):
+        split = one(clips, "cross_corpus", shots_per_class=shots, sentence_independent=True)
+        take = split.table["path"].str[-5]
+        further = split.table["corpus"] == "d"
+        tested = set(take[further & (split.table["split"] == "test")])
+        shot = set(take[further & (split.table["split"] == "train")])
+        assert (len(tested), len(shot)) == (4, 1 if shots else 0)
+        assert tested.isdisjoint(shot)
 
 
 def test_cross_corpus_without_speakers_tests_whole() -> None:

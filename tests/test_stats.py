@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from ser_analysis.experiment import stats_of_experiment
 from ser_analysis.scores import natural
 from ser_analysis.wording import p_text, power_note

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from ser_analysis.table import stats_of_csv
 from ser_eval.errors import BadInput
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from ser_analysis import blocked
+from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, provenance, remove_stale, write
+from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     NONE,
@@ -21,10 +25,6 @@ from ser_eval.run_folder import (
     write_json,
     write_text,
 )
-
-from ser_analysis import blocked
-from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, provenance, remove_stale, write
-from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
 
 DV = "uar"
 NEEDED = [

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ser_eval.run_folder import write_json, write_table, write_text
 
 from ser_analysis.scores import Scores, rows_of
 from ser_analysis.wording import TARGETS, number, p_value
+from ser_eval.run_folder import write_json, write_table, write_text
 
 STATS_JSON, REPORT_MD = "stats.json", "report.md"
 RNG_SEED = 20240229

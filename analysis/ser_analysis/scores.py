@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
 from ser_eval.errors import BadInput
 
 Array = npt.NDArray[np.float64]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ser_eval.errors import BadInput
 
 from ser_analysis import blocked, wording
 from ser_analysis.methods import assumptions, between_anova
@@ -16,6 +15,7 @@ from ser_analysis.methods.descriptives import COLUMNS as DESCRIPTIVE_COLUMNS
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.output import Analysis, StatsResult, provenance, records, remove_stale, write
 from ser_analysis.scores import EMPTY_LEVEL, natural, need_columns, numbers, pivot, read_text_table, rows_of
+from ser_eval.errors import BadInput
 
 WHERE = frozenset({"test", "test_corpus", "condition"})
 """Within factors of these names say where a model is tested; models are compared within each of their levels."""

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
-from ser_eval.run_folder import write_json
 
+from ser_eval.run_folder import write_json
 from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Progress, Samples
 from ser_scripts.audio.preprocess import apply_chain

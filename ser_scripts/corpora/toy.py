@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from ser_eval.run_folder import read_json, write_json
 
+from ser_eval.run_folder import read_json, write_json
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import check_names, find_clips, listed
 from ser_scripts.corpora._synthesiser import SAMPLE_RATE_HZ, Delivery, Voice, synthesise

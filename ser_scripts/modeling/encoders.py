@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from ser_eval.run_folder import read_json
 from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
+from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
 from ser_scripts.modeling.families import FAMILIES, Encoder
 from ser_scripts.modeling.weights import (

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from ser_eval.run_folder import read_json, write_json
 from torch import nn
 
+from ser_eval.run_folder import read_json, write_json
 from ser_scripts.errors import BadInput
 from ser_scripts.modeling.encoders import make_config, make_encoder, uninitialised
 from ser_scripts.modeling.families import Encoder
-from ser_scripts.modeling.families.base import Clip
 from ser_scripts.modeling.losses import cross_entropy
 from ser_scripts.modeling.masking import BatchNorm
 from ser_scripts.modeling.pooling import build_pooling
@@ -236,36 +233,6 @@ class SerModel(nn.Module):
         except RuntimeError as error:
             raise BadInput(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from None
         return model.eval()
-
-
-def predict(model: SerModel, clips: Sequence[Clip], batch_size: int) -> NDArray[np.float64]:
-    """Class probabilities of clips (mono, the encoder's rate), in their order.
-
-    Batches hold clips of like length, which saves padding and changes nothing.
-
-    Args:
-        model: moved to eval mode for the while
-        clips: N arrays of shape (samples,)
-        batch_size: clips per forward pass
-
-    Returns:
-        (N, K), rows sum to 1
-    """
-    device = next(model.parameters()).device
-    order = sorted(range(len(clips)), key=lambda index: (len(clips[index]), index))
-    probabilities = np.zeros((len(clips), len(model.labels)))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = model.encoder.collate([model.encoder.features(clips[index]) for index in rows])
-                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
-                probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
-    finally:
-        model.train(was_training)
-    return probabilities
 
 
 def _name(encoder: Encoder) -> str:

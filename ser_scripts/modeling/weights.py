@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from ser_eval.run_folder import read_json
 
+from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
 
 CONFIG = "config.json"

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-from ser_eval.run_folder import read_json
 
+from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
-from ser_eval.run_folder import RUN, SPEC, read_json
 
+from ser_eval.run_folder import RUN, SPEC, read_json
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import Spec, nearest, parse, read_spec_file
 from ser_scripts.specs.experiment import ExperimentSpec

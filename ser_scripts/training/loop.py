@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from ser_eval import metrics
-from ser_eval.run_folder import HISTORY, HISTORY_COLUMNS, write_text
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
+from ser_eval import metrics
+from ser_eval.run_folder import HISTORY, HISTORY_COLUMNS, write_text
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.model import EarlyStoppingSpec, TrainingSpec

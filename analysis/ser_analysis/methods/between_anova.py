@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
-from ser_eval.errors import BadInput
 
 from ser_analysis.effect_sizes import noncentrality_interval, partial_epsilon2, partial_eta2, partial_omega2
+from ser_eval.errors import BadInput
 
 COLUMNS = ["term", "df", "ss", "F", "p", "partial_eta2", "partial_omega2", "partial_epsilon2"]
 

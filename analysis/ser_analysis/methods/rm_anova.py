@@ -8,10 +8,10 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
-from ser_eval.errors import BadInput
 
 from ser_analysis.effect_sizes import holm, partial_eta2, partial_eta2_interval, partial_omega2
 from ser_analysis.scores import Array, Scores
+from ser_eval.errors import BadInput
 
 COLUMNS = [
     "term", "df1", "df2", "mse", "F", "p", "p_gg", "p_hf", "p_holm", "p_gg_holm", "eta2_g", "partial_eta2",
