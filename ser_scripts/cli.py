@@ -209,7 +209,7 @@ def stats(
     """Which difference is real: descriptives, repeated-measures ANOVA, paired contrasts."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
-    from ser_scripts.runs.locate import all_experiments, experiment_folder
+    from ser_scripts.runs.locate import evaluated_experiments, experiment_folder
 
     if csv is not None:
         if experiment is not None or dv is None:
@@ -218,8 +218,11 @@ def stats(
         result = stats_of_csv(csv, dv=dv, within=factors[0], between=factors[1], block=block, out=out)
         print("\n".join(result.lines))
         return
-    for folder in [experiment_folder(experiment)] if experiment else all_experiments():
+    from ser_eval.evaluate import evaluate_experiment
+
+    for folder in [experiment_folder(experiment)] if experiment else evaluated_experiments():
         print("\n".join(stats_of_experiment(folder).lines))
+        evaluate_experiment(folder)  # the report shows the statistics
 
 
 @app.command()
@@ -250,10 +253,10 @@ def corpora(
     name: Annotated[Optional[str], typer.Argument(metavar="CORPUS", help="Tell where to get this one.")] = None,  # noqa: UP045
 ) -> None:
     """List the corpora that the project reads, or tell how to get one."""
-    from ser_scripts.corpora.listing import describe_source, list_corpora
+    from ser_scripts.corpora.listing import describe_source, format_listing, list_corpora
     from ser_scripts.settings import folders
 
-    print(describe_source(name) if name else list_corpora(folders().data).to_string(index=False))
+    print(describe_source(name) if name else format_listing(list_corpora(folders().data)))
 
 
 @app.command()

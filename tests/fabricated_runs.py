@@ -44,6 +44,7 @@ def corpus_clips(
                         "language": "xx",
                         "duration_seconds": 1.5 + 0.01 * class_index + 0.1 * n,
                         "rms_db": -20.0 - n,
+                        "audio_sha256": "",
                     }
                 )
     return pd.DataFrame(rows)
@@ -156,7 +157,7 @@ def write_run(
 def write_clips(folder: Path, *corpora: pd.DataFrame) -> None:
     """clips.csv of an experiment."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db"]
+    columns = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db", "audio_sha256"]
     pd.concat(corpora).sort_values(["corpus", "path"])[columns].to_csv(folder / "clips.csv", index=False)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ser_scripts import corpora
 from ser_scripts.audio.decode import SUFFIXES
 from ser_scripts.corpora import ClipRow, _files
-from ser_scripts.corpora.listing import describe_source, list_corpora
+from ser_scripts.corpora.listing import describe_source, format_listing, list_corpora
 from ser_scripts.errors import BadInput
 
 NAMED_BY_RULE = ["cremad", "emodb", "emovo", "ravdess"]
@@ -483,3 +483,11 @@ def test_the_real_cremad(ser_data: Path) -> None:
     genders = {row.actor: row.gender for row in rows}
     assert Counter(genders.values()) == {"male": 48, "female": 43}
     assert len({row.sentence for row in rows}) == 12
+
+
+def test_listing_for_the_terminal_names_every_corpus(tmp_path: Path) -> None:
+    text = format_listing(list_corpora(tmp_path))
+    for name in corpora.names():
+        assert f"\n{name} " in f"\n{text}"
+    assert "588 clips    6 speakers" in text
+    assert "not there; see `ser corpora emovo`" in text

@@ -331,8 +331,7 @@ def test_init_from_a_run_refuses_its_speakers_and_starts_from_its_weights(projec
     shutil.copy(project(model=model, seeds=[0], name="next"), tmp_path / "next.json")
     here("train", tmp_path / "next.json", "--device", "cpu")  # the same split: its test speakers are unseen
     record = run_folder.read_json(tmp_path / "runs/next/tiny2/mini/seed-0/run.json")
-    assert len(record["seen_speakers"]) == 4
-    assert len(record["selected_speakers"]) == 2
+    assert len(record["seen_speakers"]) == 6
     text = refused("train", project(model=model, seeds=[1], name="next"), "--device", "cpu", code=1)
     assert "the initial checkpoint: mini/" in text
 
@@ -371,22 +370,42 @@ def test_splits_are_written_without_training_and_audited(project, tmp_path, caps
 
 
 def test_eval_on_another_corpus_and_by_table(project, mini_corpus, tmp_path, capsys):
-    file = project(seeds=[0])
-    here("train", file, "--device", "cpu")
-    other = tmp_path / "other"
-    bad_corpus(mini_corpus, other, only(lambda label, actor: actor in ("f4", "m4")))
-    (other / "clips.csv").rename(other / "fresh.csv")
-    here("eval", "mini", "--on", str(other / "fresh.csv"), "--device", "cpu")
+    here("train", project(seeds=[0]), "--device", "cpu")
+    run = tmp_path / "runs/mini/tiny/mini/seed-0"
+    split = run_folder.read_table(run / "split.csv", run_folder.SPLIT_COLUMNS)
+    actors = {side: set(rows["actor"]) for side, rows in split.groupby("split")}
+    for name, allowed in (("fresh", actors["test"]), ("known", actors["train"])):
+        bad_corpus(mini_corpus, tmp_path / name, only(lambda _, actor, allowed=allowed: actor in allowed))
+        (tmp_path / name / "clips.csv").rename(tmp_path / name / f"{name}.csv")
+    here("eval", "mini", "--on", tmp_path / "fresh/fresh.csv", "--device", "cpu")
     results = pd.read_csv(tmp_path / "runs/mini/results.csv", dtype=str, keep_default_na=False)
     assert sorted(results["test_corpus"]) == ["fresh", "mini"]
-    run = tmp_path / "runs/mini/tiny/mini/seed-0"
     columns = "model_name,dataset_name,model_path,eval_csv_path,eval_out_path"
-    (tmp_path / "table.csv").write_text(f"{columns}\ntiny,fresh,{run},{other / 'fresh.csv'},{tmp_path / 'out'}\n")
+    (tmp_path / "table.csv").write_text(f"{columns}\ntiny,fresh,{run},{tmp_path}/fresh/fresh.csv,{tmp_path}/out\n")
     here("eval", "--table", tmp_path / "table.csv", "--device", "cpu")
     one = run_folder.read_predictions(tmp_path / "out/predictions.csv")
     two = run_folder.read_predictions(run / "predictions/fresh.csv")
     assert (one["prediction"] == two["prediction"]).all()
     assert len(one) == 24
+    # the same recordings under another corpus name: known by their samples
+    text = refused("eval", "mini", "--on", tmp_path / "known/known.csv", "--device", "cpu", code=1)
+    assert "has trained or selected on" in text
+    assert not (run / "predictions/known.csv").exists()
+
+
+def test_init_from_knows_recordings_under_another_name(project, mini_corpus, tmp_path):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    renamed = [{"kind": "csv", "name": "renamed", "path": str(mini_corpus / "clips.csv")}]
+    model = {"name": "tiny2", "init_from": "mini/tiny/mini/seed-0"}
+    file = project(model=model, name="next", train=renamed, seeds=[1])
+    text = refused("train", file, "--device", "cpu", code=1)
+    assert "has heard recordings of" in text
+
+
+def test_init_from_another_build_is_bad_input(project, tmp_path):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    model = {"name": "tiny2", "init_from": "mini/tiny/mini/seed-0", "pooling": {"kind": "attentive_stats"}}
+    assert "built in another way" in refused("train", project(model=model, name="next", seeds=[0]), "--device", "cpu")
 
 
 def test_augmented_conditions_have_their_own_folders(project, tmp_path):

@@ -92,9 +92,6 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         BadInput: if there is no finished run, a file breaks the contract of the run folder, or a model and a test
             corpus share fewer than two classes
     """
-    runs = find_runs(folder)
-    if not runs:
-        raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
     from ser_eval.report import write_report  # brings matplotlib, which evaluate_predictions does without
 
     runs = find_runs(folder)

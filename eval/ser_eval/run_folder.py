@@ -27,8 +27,6 @@ HISTORY = "history.csv"
 MODEL = "model"
 PREDICTIONS = "predictions"
 METRICS = "metrics.json"
-PLAN = "plan.json"
-CLIPS = "clips.csv"
 RESULTS = "results.csv"
 FOLDS = "folds.csv"
 SHORTCUTS = "shortcut_baselines.csv"
@@ -41,7 +39,8 @@ PARTIAL_SUFFIX = ".partial"
 
 NONE = "none"
 """Stands in results.csv for no augmentation, no condition and no fold; an empty cell would read back as missing."""
-CLIP_COLUMNS = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db"]
+CLIP_COLUMNS = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db", "audio_sha256"]
+"""Columns of clips.csv, in the experiment folder: what evaluation and leak checks need to know of every clip."""
 SPLIT_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "split"]
 SPLIT_SIDES = ["train", "validation", "test", "unused"]
 HISTORY_COLUMNS = [
@@ -146,6 +145,8 @@ def write_json(file: Path, content: Any) -> None:
 
 def read_table(file: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV with every value as text; nothing is taken for missing, so that `None` or `03` stay what they are."""
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file")
     table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False)
     missing = [column for column in columns if column not in table.columns]
     if missing:

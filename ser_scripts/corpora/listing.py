@@ -41,6 +41,20 @@ def list_corpora(data: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def format_listing(table: pd.DataFrame) -> str:
+    """The table of `list_corpora` for a terminal: a line of figures per corpus, then title, labels and licence."""
+    lines = []
+    for row in table.to_dict("records"):
+        where = f"present: {row['path']}" if row["present"] == "yes" else f"not there; see `ser corpora {row['name']}`"
+        lines += [
+            f"{row['name']:<15}{row['clips']:>6} clips {row['speakers']:>4} speakers  {row['language']:<4}{where}",
+            f"    {row['title']}",
+            f"    labels: {row['labels']}",
+            f"    licence: {row['licence']}",
+        ]
+    return "\n".join(lines)
+
+
 def describe_source(name: str) -> str:
     """Where to get a corpus, how to lay it out, its licence and how to cite it, for the terminal.
 

@@ -217,7 +217,7 @@ class ExperimentSpec(Spec):
     description: str = ""
     train: tuple[tuple[CorpusSpec, ...], ...] = Field(min_length=1)
     """Training corpora. `["cremad", "ravdess"]` pools them; `[["cremad"], ["ravdess"]]` trains on each in turn.
-    The test side of the training corpora is always tested."""
+    The test side of their split is always tested (with `cross_corpus` they have none)."""
     test: tuple[CorpusSpec, ...] = ()
     """Further corpora to test on, whole."""
     classes: tuple[str, ...] | None = None

@@ -36,7 +36,7 @@ IGNORED_EXPERIMENT_KEYS = {
     "save_steps": "the selected weights of each run are kept, no others",
     "save_total_limit": "the selected weights of each run are kept, no others",
     "run_eval": "`ser eval` evaluates every finished run",
-    "run_grapher": "`ser report` draws the training curves",
+    "run_grapher": "`ser eval` draws the training curves",
     "logging_steps": "history.csv has a row per evaluation",
     "eval_metric": "history.csv has loss, accuracy and UAR; the weights are selected by validation loss, as there",
 }
