@@ -121,7 +121,7 @@ def train(
     ] = None,
 ) -> None:
     """Train every run of an experiment that is not finished; the same command goes on after a stop."""
-    from ser_scripts.runs.execute import Options, default_device, execute_plan
+    from ser_scripts.runs.execute import Options, execute_plan, find_device
     from ser_scripts.runs.plan import load_experiment, make_plan
     from ser_scripts.settings import folders
 
@@ -134,7 +134,7 @@ def train(
         listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
         raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is trained:\n{listing}")
     options = Options(
-        device=device or default_device(),
+        device=find_device(device),
         jobs=jobs,
         loader_workers=loader_workers,
         force=force,

@@ -341,7 +341,7 @@ def test_a_saved_model_gives_the_same_bits(kind: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         ours, theirs = model(**batch, labels=labels), loaded(**batch, labels=labels)
     assert torch.equal(ours["logits"], theirs["logits"])
-    assert torch.equal(ours["loss"], theirs["loss"])
+    assert loaded.class_weights is None  # of the training clips of that run, not of the model
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == kind
     assert config["id2label"] == {"0": "angry", "1": "happy", "2": "sad"}

@@ -84,9 +84,28 @@ def test_training_twice_gives_the_same_bytes_and_skips_what_is_finished(project,
     assert predictions(tmp_path / "jobs") == first
 
 
-@pytest.mark.parametrize("eval_every", ["epoch", 5])
-def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, eval_every):
-    training = {"epochs": 12, "eval_every": eval_every, "accumulation": 2, "batch_size": 4}
+KILLS = {
+    "at epochs": ({"epochs": 12, "accumulation": 2, "batch_size": 4}, ["epoch 1/", "epoch 3/", "epoch 8/"]),
+    "at steps": ({"epochs": 12, "eval_every": 5, "accumulation": 2, "batch_size": 4}, ["epoch 3", "epoch 9"]),
+    "after the last update": (
+        {"epochs": 2.5, "scheduler": "constant", "select": "last", "precision": "bf16"},
+        ["epoch 2.5/"],
+    ),
+    "after an early stop": (
+        {
+            "epochs": 30,
+            "precision": "bf16",
+            "early_stopping": {"metric": "val_loss", "patience": 1, "min_delta": 0.9},
+        },
+        ["epoch 2/"],
+    ),
+}
+"""Training, and the lines of progress shortly after which it is killed, in turn."""
+
+
+@pytest.mark.parametrize("when", sorted(KILLS))
+def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, when):
+    training, strikes = KILLS[when]
     augmentation = {
         "name": "noise",
         "mode": "on_the_fly",
@@ -95,22 +114,22 @@ def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, eva
     file = project(training=training, seeds=[0], augmentations=[augmentation])
     ser("train", file, "--device", "cpu", check=0)
     expected = predictions(tmp_path / "runs")
+    history = next((tmp_path / "runs").rglob("history.csv")).read_text().splitlines()
     assert len(expected) == 1
     killed = tmp_path / "killed"
     resumed = 0
-    rng = random.Random(f"kill {eval_every}")
-    points = 3 if eval_every == "epoch" else 2
-    for _ in range(points):
+    rng = random.Random(f"kill {when}")
+    for strike in strikes:
         process = subprocess.Popen(
             [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--device", "cpu"],
             env={**os.environ, "SER_RUNS": str(killed)},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for line in process.stderr:  # wait until it trains, then strike at a random moment
+        for line in process.stderr:
             resumed += "resumes after" in line
-            if "epoch" in line and "val loss" in line:
-                time.sleep(rng.uniform(0, 0.35))
+            if strike in line and "val loss" in line:
+                time.sleep(rng.uniform(0, 0.3) if "after" not in when else rng.uniform(0.02, 0.08))
                 break
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -118,7 +137,10 @@ def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, eva
     final = ser("train", file, "--device", "cpu", env={"SER_RUNS": str(killed)}, check=0)
     resumed += "resumes after" in final.stderr
     assert predictions(killed) == expected
-    assert resumed >= 1, "no kill fell into the training, so nothing was tested"
+    again = next(killed.rglob("history.csv")).read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in again] == [line.rpartition(",")[0] for line in history]
+    if "after" not in when:
+        assert resumed >= 1, "no kill fell into the training, so nothing was tested"
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project, tmp_path):
@@ -387,6 +409,9 @@ def test_eval_on_another_corpus_and_by_table(project, mini_corpus, tmp_path, cap
     two = run_folder.read_predictions(run / "predictions/fresh.csv")
     assert (one["prediction"] == two["prediction"]).all()
     assert len(one) == 24
+    (tmp_path / "fresh/fresh.csv").rename(tmp_path / "fresh/mini.csv")
+    text = refused("eval", "mini", "--on", tmp_path / "fresh/mini.csv", "--device", "cpu")
+    assert "'mini' is a corpus of this run already" in text
     # the same recordings under another corpus name: known by their samples
     text = refused("eval", "mini", "--on", tmp_path / "known/known.csv", "--device", "cpu", code=1)
     assert "has trained or selected on" in text
@@ -406,6 +431,61 @@ def test_init_from_another_build_is_bad_input(project, tmp_path):
     here("train", project(seeds=[0]), "--device", "cpu")
     model = {"name": "tiny2", "init_from": "mini/tiny/mini/seed-0", "pooling": {"kind": "attentive_stats"}}
     assert "built in another way" in refused("train", project(model=model, name="next", seeds=[0]), "--device", "cpu")
+
+
+def test_runs_of_different_specs_are_never_averaged(project, tmp_path):
+    here("train", project(seeds=[0, 1]), "--device", "cpu", "--low-seed", "0", "--high-seed", "0")
+    here(
+        "train", project(seeds=[0, 1], training={"epochs": 2}), "--device", "cpu", "--low-seed", "1", "--high-seed", "1"
+    )
+    assert len(run_folder.read_json(tmp_path / "runs/mini/plan.json")["runs"]) == 2
+    text = refused("eval", "mini")
+    assert "model.training.epochs: 4.0 and 2.0" in text
+    assert not (tmp_path / "runs/mini/results.csv").exists()
+
+
+def test_words_may_change_after_training_and_numbers_may_not(project, tmp_path):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    model = {"description": "better words", "factors": {"size": "tiny"}}
+    here("train", project(model=model, training={"track": ["tensorboard"]}, seeds=[0]), "--device", "cpu")
+    record = run_folder.read_json(tmp_path / "runs/mini/tiny/mini/seed-0/run.json")
+    assert record["factors"] == {"size": "tiny"}
+    text = refused("train", project(model={**model, "head": {"dropout": 0.3}}, seeds=[0]), "--device", "cpu")
+    assert "model.head.dropout: was 0.2, is 0.3" in text
+
+
+def test_replaced_encoder_weights_are_noticed(project, tmp_path, capsys):
+    here("train", project(seeds=[0]), "--device", "cpu")
+    encoder = tmp_path / "encoder"
+    shutil.copytree(tmp_path / "runs/mini/tiny/mini/seed-0/model", encoder)
+    model = {"encoder": {"model_path_or_name": str(encoder)}}
+    here("train", project(model=model, name="other", seeds=[0]), "--device", "cpu")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(encoder / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, encoder / "model.safetensors")
+    text = refused("train", project(model=model, name="other", seeds=[0]), "--device", "cpu")
+    assert "inputs.encoder_sha256: was" in text
+
+
+def test_unknown_device_and_double_seeds(project):
+    assert "not available; on this machine" in refused("train", project(seeds=[0]), "--device", "gpu")
+    assert "seeds: '0' stands there twice" in refused("train", project(seeds=[0, 0]), "--device", "cpu")
+
+
+def test_a_name_cannot_lead_out_of_the_runs_folder(project, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "evil.json").write_text(json.dumps({"name": "../outside"}))
+    assert "is not valid" in refused("eval", tmp_path / "evil.json")
+    assert "is not valid" in refused("describe", "../outside")
+
+
+def test_predictions_do_not_depend_on_loader_workers_with_many_threads(project, tmp_path, monkeypatch):
+    file = project(seeds=[0], training={"threads": 4, "epochs": 1})
+    here("train", file, "--device", "cpu")
+    monkeypatch.setenv("SER_RUNS", str(tmp_path / "workers"))
+    here("train", file, "--device", "cpu", "--loader-workers", "2")
+    assert predictions(tmp_path / "workers") == predictions(tmp_path / "runs")
 
 
 def test_augmented_conditions_have_their_own_folders(project, tmp_path):

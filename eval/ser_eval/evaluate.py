@@ -97,6 +97,7 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
     runs = find_runs(folder)
     if not runs:
         raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
+    _check_one_spec(runs)
     clips = read_clips(folder / CLIPS)
     factors = sorted({name for run in runs for name in run.record["factors"]})
     found = _Found()
@@ -104,6 +105,7 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         if progress:
             progress(f"evaluating {_group_name(folder, group)}")
         _evaluate_group(folder, group, clips, factors, found)
+    _note_unequal_tests(folder, runs, found)
     results = _table(found.rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS])
     folds = _table(found.fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *FOLD_COLUMNS])
     baselines = [row for key in sorted(found.baselines) for row in found.baselines[key]]
@@ -217,6 +219,10 @@ def read_clips(file: Path) -> pd.DataFrame:
     return table.set_index(["corpus", "path"])
 
 
+VARIES_WITHIN_A_MODEL = {"seed", "split_seed", "train_seed", "fold", "split_sha256"}
+"""Keys of spec.json in which the runs of one model may differ."""
+
+
 @dataclass(frozen=True)
 class _Tested:
     """One test corpus of one run."""
@@ -242,6 +248,44 @@ class _Found:
 
     def note(self, run: str, text: str) -> None:
         self.notes.setdefault(text, []).append(run)
+
+
+def _model_key(run: RunFolder) -> tuple[str, str, tuple[str, ...]]:
+    return run.record["model"], run.record["augmentation"] or NONE, tuple(run.record["train_corpora"])
+
+
+def _check_one_spec(runs: list[RunFolder]) -> None:
+    """Refuse to average over runs of one model that were made from different specs, data or encoder weights."""
+    first: dict[tuple[str, str, tuple[str, ...]], tuple[RunFolder, dict[str, Any]]] = {}
+    for run in runs:
+        fixed = {key: value for key, value in run.spec.items() if key not in VARIES_WITHIN_A_MODEL}
+        other, known = first.setdefault(_model_key(run), (run, fixed))
+        if fixed != known:
+            where, old, new = _first_difference(known, fixed)
+            raise BadInput(
+                f"{other.path} and {run.path} are seeds or folds of one model, but differ in {where}: {old!r} and "
+                f"{new!r}; train them from one spec (ser train --force moves runs of another one aside)"
+            )
+
+
+def _first_difference(one: Any, other: Any, key: str = "") -> tuple[str, Any, Any]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        name = next(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
+        return _first_difference(one.get(name), other.get(name), f"{key}.{name}" if key else name)
+    return key, one, other
+
+
+def _note_unequal_tests(folder: Path, runs: list[RunFolder], found: _Found) -> None:
+    """Say where some seeds of a model were tested on a further corpus and others were not."""
+    tested: dict[tuple[str, str, tuple[str, ...]], dict[str, list[str]]] = {}
+    for run in runs:
+        corpora = [_test_name(key) for key in run.predictions() if key[0] not in run.record["train_corpora"]]
+        further = ", ".join(sorted(corpora)) or "no further corpus"
+        tested.setdefault(_model_key(run), {}).setdefault(further, []).append(run.path.relative_to(folder).as_posix())
+    for by_corpora in tested.values():
+        for further, names in by_corpora.items():
+            for name in names if len(by_corpora) > 1 else []:
+                found.note(name, f"tested on {further}, unlike other runs of its model: its rows rest on other seeds")
 
 
 def _evaluate_group(

@@ -29,7 +29,7 @@ from ser_scripts.manifest import Manifest, audio_sha256
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.experiment import PreprocessSpec
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _SAMPLES = "samples.f32"
 _INDEX = "index.json"
 _BYTES = 4
@@ -195,7 +195,15 @@ def _key(manifest: Manifest, rate_hz: int, chain: Sequence[PreprocessSpec]) -> s
             "format": _FORMAT_VERSION,
             "soxr": version("soxr"),
             "pyloudnorm": version("pyloudnorm") if chain else None,
-            "clips": sorted(zip(manifest.clips["path"], manifest.clips["audio_sha256"], strict=True)),
+            "clips": sorted(
+                zip(
+                    *(
+                        manifest.clips[name].astype(str)
+                        for name in ("path", "audio_sha256", "sample_rate_hz", "num_channels")
+                    ),
+                    strict=True,
+                )
+            ),
             "chain": [step.model_dump(mode="json") for step in chain],
             "rate_hz": rate_hz,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -72,19 +73,32 @@ def build_encoder(spec: PretrainedEncoder | RandomEncoder, *, models: Path | Non
         _check_keys(spec.config, config)
         identity = {"name": f"random {config.model_type}", "revision": None, "sha256": config_sha256(spec.config)}
         return make_encoder(config, None, identity)
+    folder, identity = locate(spec, models=models)
+    config = make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
+    config.dtype = spec.dtype
+    with uninitialised():
+        encoder = make_encoder(config, folder, identity)
+    _fill(encoder, read_encoder_weights(weight_files(folder), encoder.WEIGHT), folder)
+    return encoder.to(getattr(torch, spec.dtype))
+
+
+@functools.cache
+def locate(spec: PretrainedEncoder, *, models: Path | None) -> tuple[Path, dict[str, str | None]]:
+    """The folder of a pretrained encoder, downloaded where it must be, and its identity (name, revision, sha256).
+
+    Raises:
+        BadInput: not found, or without weights
+    """
     place = resolve(spec.model_path_or_name, revision=spec.revision, models=models)
     if isinstance(place, Path):
         folder, revision = place, spec.revision
     else:
         folder, revision = _download(place, spec.revision, models)
-    config = make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
-    files = weight_files(folder)
-    config.dtype = spec.dtype
-    identity = {"name": spec.model_path_or_name, "revision": revision, "sha256": sha256(files)}
-    with uninitialised():
-        encoder = make_encoder(config, folder, identity)
-    _fill(encoder, read_encoder_weights(files, encoder.WEIGHT), folder)
-    return encoder.to(getattr(torch, spec.dtype))
+    return folder, {
+        "name": spec.model_path_or_name,
+        "revision": revision,
+        "sha256": sha256(weight_files(folder)),
+    }
 
 
 def make_config(content: dict[str, Any] | None, *, source: str) -> Any:

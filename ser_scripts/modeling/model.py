@@ -52,7 +52,7 @@ class SerModel(nn.Module):
             spec: the model spec; its `encoder` and `training` parts are not read here
             labels: the K labels, in the order of the logits
             encoder: what `build_encoder` gives
-            class_weights: one per label, (K,), for the loss; saved with the model
+            class_weights: one per label, (K,), for the loss; of the training clips, so not saved with the model
 
         Raises:
             BadInput: a layer that the encoder does not have
@@ -71,7 +71,7 @@ class SerModel(nn.Module):
         self.pooling = build_pooling(spec.pooling.kind, encoder.hidden_size)
         self.head = build_head(spec.head, encoder.hidden_size, len(self.labels))
         self.class_weights: torch.Tensor | None
-        self.register_buffer("class_weights", class_weights)
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self._freeze()
 
     def forward(
@@ -226,8 +226,7 @@ class SerModel(nn.Module):
         with uninitialised():
             encoder = make_encoder(make_config(content, source=str(folder)), folder, ours["encoder"])
             encoder.to(getattr(torch, ours["dtype"]))
-            weights = state.get("class_weights")
-            model = cls(spec, read_json(folder / LABELS), encoder=encoder, class_weights=weights)
+            model = cls(spec, read_json(folder / LABELS), encoder=encoder)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

@@ -31,7 +31,10 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / single).is_file():
             return [folder / single]
         if (folder / index).is_file():
-            files = [folder / name for name in sorted(set(read_json(folder / index)["weight_map"].values()))]
+            names = sorted(set(read_json(folder / index)["weight_map"].values()))
+            if outside := [name for name in names if Path(name).name != name]:
+                raise BadInput(f"{folder / index} names weight files outside its folder: {', '.join(outside)}")
+            files = [folder / name for name in names]
             missing = [file.name for file in files if not file.is_file()]
             if missing:
                 raise BadInput(f"{folder / index} names weight files that are missing: {', '.join(missing)}")

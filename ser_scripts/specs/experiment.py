@@ -263,7 +263,11 @@ class ExperimentSpec(Spec):
             "test": [corpus.name for corpus in self.test],
             "augmentations": [item.name if item else None for item in self.augmentations],
             "classes": list(self.classes or ()),
+            "seeds": [str(seed) for seed, *_ in self.seed_pairs()],
         }
+        if isinstance(self.seeds, CrossedSeeds):
+            named["seeds.split_seeds"] = [str(seed) for seed in self.seeds.split_seeds]
+            named["seeds.train_seeds"] = [str(seed) for seed in self.seeds.train_seeds]
         for what, names in named.items():
             for name in {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{what}: {name!r} stands there twice")

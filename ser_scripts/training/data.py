@@ -33,6 +33,16 @@ class Clip:
     label: int
 
 
+def extract(encoder: Encoder, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of one clip, on one thread: more threads give other bits, and loader processes have one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return encoder.features(samples)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @dataclass
 class FeatureSource:
     """Features of clips, before padding: float32 arrays whose first axis is time."""
@@ -57,7 +67,7 @@ class FeatureSource:
         """Features of the whole clean clip, kept in memory while there is room."""
         if index in self._kept:
             return self._kept[index]
-        features = self.encoder.features(self.samples(index))
+        features = extract(self.encoder, self.samples(index))
         if self._kept_bytes + features.nbytes <= FEATURE_MEMORY_BYTES:
             self._kept[index] = features
             self._kept_bytes += features.nbytes
@@ -109,9 +119,9 @@ class TrainingSet(Dataset[dict[str, Any]]):
                 samples = self.augmenter.apply(samples, rate_hz, transform, epoch=key.epoch, clip_key=name)
             if self.max_samples is not None and len(samples) > self.max_samples:
                 room = len(samples) - self.max_samples + 1
-                start = derive("cut", self.seed, key.epoch, name, transform) % room
+                start = derive("cut", self.seed, key.epoch, name, key.item) % room
                 samples = samples[start : start + self.max_samples]
-            features = self.source.encoder.features(np.ascontiguousarray(samples))
+            features = extract(self.source.encoder, np.ascontiguousarray(samples))
         return {"features": features, "label": clip.label, "key": key}
 
 

@@ -48,7 +48,8 @@ from ser_scripts.training.data import (
 from ser_scripts.training.seeding import derive, seed_everything
 
 CHECKPOINTS = "checkpoints"
-BEST = "best.safetensors"
+BEST = "best"
+"""Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
 LAST = "last.safetensors"
 LOGS = "logs"
 PROGRESS_SECONDS = 20.0
@@ -111,15 +112,22 @@ def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -
 
 @torch.inference_mode()
 def predict_logits(
-    model: SerModel, source: FeatureSource, indices: Sequence[int], batch_size: int, device: torch.device
+    model: SerModel, source: FeatureSource, spec: TrainingSpec, device: torch.device
 ) -> NDArray[np.float32]:
-    """Logits (len(indices), K) in the order of `indices`, in batches of like length; padding does not matter."""
+    """Logits (N, K) of all clips of a source, in its order and in the precision of the training.
+
+    The clips go through in batches of like length; padding does not matter.
+    """
+    indices = range(len(source.clips))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
     was_training = model.training
     model.eval()
     rows: list[NDArray[np.float32] | None] = [None] * len(indices)
-    for batch in sorted_batches([source.num_samples(index) for index in indices], batch_size):
-        inputs = source.encoder.collate([source.features(indices[position]) for position in batch])
-        logits = model(**{key: value.to(device) for key, value in inputs.items()})["logits"].float().cpu().numpy()
+    for batch in sorted_batches([source.num_samples(index) for index in indices], spec.eval_batch_size):
+        inputs = source.encoder.collate([source.features(position) for position in batch])
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            outputs = model(**{key: value.to(device) for key, value in inputs.items()})
+        logits = outputs["logits"].float().cpu().numpy()
         for position, row in zip(batch, logits, strict=True):
             rows[position] = row
     model.train(was_training)
@@ -237,9 +245,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Evaluate on the validation side: one row of history.csv, and the weights when they are the best so far."""
         clips = self.validation.clips
-        logits = predict_logits(
-            self.model, self.validation, range(len(clips)), self.spec.eval_batch_size, self.args.device
-        )
+        logits = predict_logits(self.model, self.validation, self.spec, self.args.device)
         truth = np.array([clip.label for clip in clips])
         log_probabilities = np.log(np.maximum(softmax(logits), np.finfo(np.float64).tiny))
         names = [self.labels[label] for label in truth]
@@ -258,7 +264,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         self._loss_sum = self._correct = self._seen = 0.0
         self.history.append(row)
         if select(self.history, self.spec.select) == len(self.history) - 1:
-            save_weights(self.model, self.folder / BEST)
+            save_weights(self.model, best_weights(self.folder, row))
         if self.spec.save_model == "last":
             save_weights(self.model, self.folder / LAST)
         write_history(self.folder / HISTORY, self.history)
@@ -303,6 +309,20 @@ class _StopOnHistory(TrainerCallback):  # type: ignore[misc]
         if should_stop(self.trainer.history, self.trainer.spec.early_stopping):
             control.should_training_stop = True
         return control
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        chosen = self.trainer.history[select(self.trainer.history, self.trainer.spec.select)]
+        for file in (self.trainer.folder / BEST).glob("*.safetensors"):
+            if file != best_weights(self.trainer.folder, chosen):
+                file.unlink()
+        return control
+
+
+def best_weights(folder: Path, row: Evaluation) -> Path:
+    """Where the weights of an evaluation lie that was the best so far."""
+    return folder / BEST / f"{row.step}.safetensors"
 
 
 def train(
@@ -366,7 +386,9 @@ def train(
         label_names=["labels"],
         **every,
     )
-    checkpoint, history = _resume_point(folder)
+    arguments._n_gpu = 1  # one run is one device; the Trainer would spread it over all GPUs
+    (folder / BEST).mkdir(exist_ok=True)
+    checkpoint, history = _resume_point(folder, spec.select)
     trainer = SerTrainer(
         model,
         arguments,
@@ -382,12 +404,12 @@ def train(
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
-    if not should_stop(history, spec.early_stopping):
+    updates = math.ceil(math.ceil(len(training) / spec.batch_size) / spec.accumulation)  # per epoch
+    finished = bool(history) and history[-1].step >= math.ceil(spec.epochs * updates)
+    if not finished and not should_stop(history, spec.early_stopping):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if not trainer.history or trainer.history[-1].step != trainer.state.global_step > 0:
-        trainer.evaluate()  # the last updates of a run whose length is no multiple of eval_every
     chosen = trainer.history[select(trainer.history, spec.select)]
-    load_weights(model, folder / BEST, arguments.device)
+    load_weights(model, best_weights(folder, chosen), arguments.device)
     return Trained(trainer.history, chosen, history[-1].step if checkpoint and history else None)
 
 
@@ -419,15 +441,16 @@ def read_history(file: Path) -> list[Evaluation]:
     return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
 
 
-def _resume_point(folder: Path) -> tuple[Path | None, list[Evaluation]]:
+def _resume_point(folder: Path, rule: str) -> tuple[Path | None, list[Evaluation]]:
     """The newest whole checkpoint and the history up to it; anything later is done again, identically."""
     file = folder / HISTORY
-    if not file.is_file() or not (folder / BEST).is_file():
+    if not file.is_file():
         return None, []
     history = read_history(file)
     for checkpoint in sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=_step, reverse=True):
         known = [row for row in history if row.step <= _step(checkpoint)]
-        if _is_whole(checkpoint) and known and known[-1].step == _step(checkpoint):
+        whole = _is_whole(checkpoint) and bool(known) and known[-1].step == _step(checkpoint)
+        if whole and best_weights(folder, known[select(known, rule)]).is_file():
             return checkpoint, known
         shutil.rmtree(checkpoint)  # torn by a kill
     return None, []
