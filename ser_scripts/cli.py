@@ -13,7 +13,6 @@ from ser_scripts.errors import BadInput, Finding, SerError
 
 app = typer.Typer(
     name="ser",
-    help="Speech emotion recognition results you can be certain of: speaker-independent, many seeds, the right test.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,12 +32,33 @@ Overrides = Annotated[
 ]
 
 
+AllowImport = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--allow-import", metavar="MODULE", help="Let augmentations come from this module or file."),
+]
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ser_scripts import __version__
+
+        print(f"sertain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def version(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Speech emotion recognition results you can be certain of: speaker-independent, many seeds, the right test."""
 
 
 @app.command()
@@ -62,13 +82,21 @@ def check(
     low_seed: LowSeed = None,
     high_seed: HighSeed = None,
     overrides: Overrides = None,
+    allow_import: AllowImport = None,
 ) -> None:
     """Validate specs; for experiments also read the corpora, draw every split and estimate the disk needed."""
     from ser_scripts.runs.check import check_spec
 
     refused = False
     for spec in specs:
-        lines, bad = check_spec(spec, low_seed=low_seed, high_seed=high_seed, overrides=overrides or (), say=_say)
+        lines, bad = check_spec(
+            spec,
+            low_seed=low_seed,
+            high_seed=high_seed,
+            overrides=overrides or (),
+            allow_imports=allow_import or (),
+            say=_say,
+        )
         print("\n".join(lines))
         refused |= bad
     if refused:
@@ -115,10 +143,7 @@ def train(
     high_seed: HighSeed = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Move run folders of another spec aside.")] = False,
-    allow_import: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--allow-import", metavar="MODULE", help="Let augmentations come from this module or file."),
-    ] = None,
+    allow_import: AllowImport = None,
 ) -> None:
     """Train every run of an experiment that is not finished; the same command goes on after a stop."""
     from ser_scripts.runs.execute import Options, execute_plan, find_device
@@ -145,7 +170,7 @@ def train(
     if failed:
         listing = "\n".join(f"  {outcome.folder.as_posix()}: {outcome.message}" for outcome in failed)
         raise Finding(f"{len(failed)} of {len(outcomes)} runs failed:\n{listing}")
-    print(f"{len(outcomes)} runs are finished under {where.runs / loaded.spec.name}; next: ser eval {experiment}")
+    print(f"{len(outcomes)} run(s) finished under {where.runs / loaded.spec.name}; next: ser eval {experiment}")
 
 
 @app.command("eval")
@@ -171,6 +196,8 @@ def evaluate(
 
     if (experiment is None) == (table is None):
         raise BadInput("ser eval: give an experiment, or --table FILE")
+    if device and not on and table is None:
+        raise BadInput("ser eval: --device is for --on and --table; everything else needs none")
     if table is not None:
         from ser_scripts.runs.predict import evaluate_table
 
@@ -209,7 +236,7 @@ def stats(
     """Which difference is real: descriptives, repeated-measures ANOVA, paired contrasts."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
-    from ser_scripts.runs.locate import evaluated_experiments, experiment_folder
+    from ser_scripts.runs.locate import all_experiments, experiment_folder
 
     if csv is not None:
         if experiment is not None or dv is None:
@@ -220,9 +247,20 @@ def stats(
         return
     from ser_eval.evaluate import evaluate_experiment
 
-    for folder in [experiment_folder(experiment)] if experiment else evaluated_experiments():
-        print("\n".join(stats_of_experiment(folder).lines))
+    if (dv, block, out, within, between) != (None, None, None, "", ""):
+        raise BadInput("ser stats: --dv, --within, --between, --block and --out go with --csv FILE")
+    failed = []
+    for folder in [experiment_folder(experiment)] if experiment else all_experiments():
+        try:
+            print("\n".join(stats_of_experiment(folder).lines))
+        except BadInput as error:
+            if experiment:
+                raise
+            failed.append(f"  {error}")  # the others are done all the same
+            continue
         evaluate_experiment(folder)  # the report shows the statistics
+    if failed:
+        raise Finding("\n".join(["some experiments have no statistics:", *failed]))
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import runpy
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment, evaluate_predictions
-from ser_eval.run_folder import RESULT_COLUMNS, RESULT_KEYS
+from ser_eval.run_folder import RESULT_COLUMNS, RESULT_KEYS, find_runs, read_json
 from ser_eval.shortcuts import Fold, shortcut_baselines
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
@@ -386,16 +388,134 @@ def test_broken_run_folders_are_refused_by_name(tmp_path: Path) -> None:
             evaluate_experiment(folder)
 
 
-def test_a_corpus_that_shares_no_two_classes_is_refused(tmp_path: Path) -> None:
-    folder = made.make_experiment(tmp_path, models=["m"], seeds=[0])
-    run = folder / "m/home/seed-0"
+def only_sad(run: Path) -> None:
+    """Make `away` a corpus that shares one class with the model."""
     split = pd.read_csv(run / "split.csv", dtype=str, keep_default_na=False)
-    split.loc[split["corpus"] == "away", "class_id"] = "sad"
+    split = split[(split["corpus"] != "away") | (split["class_id"] == "sad")]
     split.to_csv(run / "split.csv", index=False)
     table = pd.read_csv(run / "predictions" / "away.csv").query("truth == 'sad'")
     table.to_csv(run / "predictions" / "away.csv", index=False)
-    with pytest.raises(BadInput, match="predictions of away: the corpus shares sad with the model's labels"):
+
+
+def test_a_corpus_that_shares_no_two_classes_has_no_row_and_the_others_have(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path, models=["m"], seeds=[0, 1])
+    only_sad(folder / "m/home/seed-0")
+    summary = evaluate_experiment(folder)
+    rows = summary.results[["test_corpus", "seed"]].to_numpy().tolist()
+    assert rows == [["away", 1], ["home", 0], ["home", 1]]
+    assert set(read(folder / "m/home/seed-0/metrics.json")) == {"home"}
+    text = "m/home/seed-0: NOT SCORED on away: the corpus shares sad with the model's labels angry, happy, neutral, sad"
+    assert any(note.startswith(text) for note in summary.notes)
+    assert any(text in line for line in summary.lines)
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (lambda t: t.iloc[:-3], r"predictions/home\.csv does not hold .*: 3 missing, e\.g\. home/m1/sad-0\.wav"),
+        (lambda t: pd.concat([t, t.head(1).assign(path="z.wav")]), r"1 extra, e\.g\. home/z\.wav"),
+        (lambda t: t.assign(corpus="other"), r"24 missing, e\.g\. .*; 24 extra, e\.g\. other/"),
+        (
+            lambda t: t.assign(truth=t["prediction"], correct=1),
+            r"\d+ of another class, e\.g\. home/.*; delete the run folder and train again",
+        ),
+    ],
+)
+def test_predictions_must_be_of_the_test_clips_of_the_split(tmp_path: Path, edit: Any, text: str) -> None:
+    folder = made.make_experiment(tmp_path, models=["m"], seeds=[0])
+    file = folder / "m/home/seed-0/predictions/home.csv"
+    edit(pd.read_csv(file)).to_csv(file, index=False)
+    with pytest.raises(BadInput, match=text):
         evaluate_experiment(folder)
+
+
+def test_so_must_those_of_a_further_corpus_that_the_split_tests_but_no_other(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path, models=["m"], seeds=[0])
+    run = folder / "m/home/seed-0"
+    away = run / "predictions/away.csv"
+    table = pd.read_csv(away)
+    table.iloc[1:].to_csv(away, index=False)
+    with pytest.raises(BadInput, match=r"away\.csv does not hold .* 1 missing"):
+        evaluate_experiment(folder)
+    away.unlink()
+    with pytest.raises(BadInput, match=r"away\.csv: no such file, but split\.csv has test clips of away"):
+        evaluate_experiment(folder)
+    table.iloc[1:].to_csv(away, index=False)  # predicted later: split.csv says nothing about it
+    split = pd.read_csv(run / "split.csv", dtype=str, keep_default_na=False)
+    split[split["corpus"] == "home"].to_csv(run / "split.csv", index=False)
+    assert len(evaluate_experiment(folder).results) == 2
+
+
+def _cut(file: Path) -> None:
+    file.write_text(file.read_text().rstrip("\n").rpartition(",")[0])
+
+
+def _swap(old: str, new: str) -> Callable[[Path], None]:
+    def edit(file: Path) -> None:
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    return edit
+
+
+RUN_AGAIN = "the run folder is damaged: delete it and train again"
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "text"),
+    [
+        ("predictions/home.csv", lambda f: f.write_text(""), "is empty"),
+        ("predictions/home.csv", lambda f: f.write_bytes(b"\x80\x00\xff"), "is not a CSV table in UTF-8"),
+        ("predictions/home.csv", _cut, "line 5: 8 fields, but the header has 9"),
+        ("predictions/home.csv", _swap("0.7", "x"), "p_a = 'x' is no finite number"),
+        ("predictions/home.csv", _swap(",1,", ",2,"), "correct of .* is '2', neither 0 nor 1"),
+        ("predictions/home.csv", lambda f: f.unlink(), "no such file"),
+        ("split.csv", _cut, "fields, but the header has 7"),
+        ("history.csv", lambda f: f.unlink(), "no such file"),
+        ("history.csv", lambda f: f.write_text(""), "is empty"),
+        ("history.csv", lambda f: f.write_text("a,b\n1,2\n"), "lacks the column"),
+        ("history.csv", lambda f: f.write_text(f.read_text().partition("\n")[0] + "\n"), "holds no rows"),
+        ("history.csv", _swap("1.4,", "high,"), "train_loss = 'high' is no finite number"),
+        ("spec.json", lambda f: f.unlink(), "no such file"),
+        ("spec.json", lambda f: f.write_text("[]"), "holds no JSON object"),
+        ("run.json", lambda f: f.write_text("{}"), "lacks experiment, .*train_corpora.*"),
+        ("run.json", lambda f: f.write_text("[]"), "holds no JSON object"),
+        ("run.json", lambda f: f.write_bytes(b'{"a": "\xff"}'), "is not in UTF-8"),
+        ("run.json", lambda f: f.write_text("{"), "is not valid JSON: line 1"),
+    ],
+)
+def test_damaged_files_are_named_with_the_remedy(
+    tmp_path: Path, name: str, edit: Callable[[Path], None], text: str
+) -> None:
+    folder = tiny(tmp_path, ["a", "b", "b", "b"])
+    file = folder / "m/home/seed-0" / name
+    edit(file)
+    # The report is left out here, and the history is its matter.
+    read_all = (
+        (lambda: find_runs(folder)[0].history()) if name == "history.csv" else lambda: evaluate_experiment(folder)
+    )
+    with pytest.raises(BadInput, match=f"{re.escape(str(file))}.*{text}.*{RUN_AGAIN}"):
+        read_all()
+
+
+def test_a_history_may_hold_a_loss_that_is_no_number(tmp_path: Path) -> None:
+    folder = tiny(tmp_path, ["a", "b", "b", "b"])
+    _swap("1.4,", "nan,")(folder / "m/home/seed-0/history.csv")
+    (run,) = find_runs(folder)
+    assert run.history()["train_loss"].isna().tolist() == [True, False, False]
+
+
+def test_an_older_clips_csv_says_what_writes_it_anew(tmp_path: Path) -> None:
+    folder = tiny(tmp_path, ["a", "b", "b", "b"])
+    pd.read_csv(folder / "clips.csv").drop(columns="audio_sha256").to_csv(folder / "clips.csv", index=False)
+    with pytest.raises(BadInput, match=r"clips\.csv lacks .*audio_sha256;.*run `ser train` again"):
+        evaluate_experiment(folder)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
 def test_predictions_of_anybody(tmp_path: Path) -> None:

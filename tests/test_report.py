@@ -5,6 +5,7 @@ import html.parser
 import json
 import re
 import runpy
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -250,3 +251,49 @@ def test_undefined_and_unknown(tmp_path: Path) -> None:
     assert "SPEAKERS UNKNOWN. The corpus does not say who speaks." in page.text
     assert "the result of m is not defined" in page.text
     assert "the UAR is not defined, no clips of b; mean recall over the 1 classes present: 0.667" in page.text
+
+
+def test_names_with_a_dollar_or_a_foreign_script_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Two `$` are formulas to matplotlib, and `$_$` is a faulty one; nothing is told about a script its font lacks."""
+    labels = ("$_$", "喜")
+    clips = made.corpus_clips("h$_$", actors=("f1", "m1"), classes=labels)
+    clips["split"] = ["train" if path.startswith("f1") else "test" for path in clips["path"]]
+    test = clips[clips["split"] == "test"]
+    folder = tmp_path / "e"
+    made.write_clips(folder, clips)
+    made.write_run(
+        folder,
+        model="m$_$" + "x" * 90,  # too long for a figure
+        seed=0,
+        split=clips,
+        tables={"h$_$": made.prediction_table(test, test["class_id"], labels)},
+        train_corpora=["h$_$"],
+        labels=labels,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate_experiment(folder)
+    assert "h$_$" in Page(folder / "report" / "report.html").text
+
+
+def test_a_report_without_any_score(tmp_path: Path) -> None:
+    """The only test corpus shares one class with the model."""
+    clips = made.corpus_clips("home", actors=("f1", "f2"), classes=("a", "b"))
+    away = made.corpus_clips("away", actors=("m1",), classes=("a",))
+    folder = tmp_path / "e"
+    made.write_clips(folder, clips, away)
+    made.write_run(
+        folder,
+        model="m",
+        seed=0,
+        split=pd.concat([clips.assign(split="train"), away.assign(split="test")]),
+        tables={"away": made.prediction_table(away, away["class_id"], ("a", "b"))},
+        train_corpora=["home"],
+        labels=("a", "b"),
+    )
+    summary = evaluate_experiment(folder)
+    assert summary.results.empty
+    assert (
+        "NOT SCORED on away: the corpus shares a with the model's labels a, b"
+        in Page(folder / "report" / "report.html").text
+    )

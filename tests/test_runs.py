@@ -480,6 +480,86 @@ def test_a_name_cannot_lead_out_of_the_runs_folder(project, tmp_path):
     assert "is not valid" in refused("describe", "../outside")
 
 
+def test_model_faults_show_before_the_first_run(project, tmp_path):
+    file = project(seeds=[0])
+    good = json.loads((tmp_path / "tiny.json").read_text())
+    for name, change, said in (
+        ("layer", {"layers": {"use": 7}}, "hidden states 0 to 1"),
+        ("frozen", {"freeze": {"cnn": False, "all_but_last": 9}}, "all_but_last"),
+        ("key", {"encoder": {"kind": "random", "config": {"model_type": "whisper", "d_modle": 32}}}, "d_model"),
+        ("half", {"training": {**good["training"], "precision": "fp16"}}, "needs a GPU"),
+        ("watched", {"training": {**good["training"], "track": ["wandb"]}}, "wandb"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps({**good, "name": name, **change}))
+        content = json.loads(file.read_text())
+        (tmp_path / "two.json").write_text(json.dumps({**content, "models": ["tiny", "bad"]}))
+        for command in (["check"], ["train", "--device", "cpu"]):
+            text = refused(command[0], tmp_path / "two.json", *command[1:])
+            assert said in text, text
+            assert name in text, text
+    assert not list((tmp_path / "runs").rglob("seed-0*"))
+
+
+def test_augmentation_faults_show_in_check(project):
+    bad = {"name": "bad", "transforms": {"x": {"module": "os", "class": "system"}}}
+    assert "'os'" in refused("check", project(seeds=[0], augmentations=[bad]))
+
+
+def test_empty_plans_and_slips_in_allow_dropped_are_refused(project):
+    assert "at least 1" in refused("check", project(seeds=[]))
+    assert "at least 1" in refused("check", project(augmentations=[]))
+    assert "names no clip" in refused("check", project(seeds=[0], allow_dropped=["mini/none.wav"]))
+
+
+def test_a_test_corpus_without_shared_classes_is_refused_before_training(project, mini_corpus, tmp_path):
+    rows = (mini_corpus / "clips.csv").read_text().replace("mini", "other").splitlines()
+    other = [
+        rows[0],
+        *(row.replace(",angry,", ",x,").replace(",happy,", ",y,") for row in rows[1:] if "sad" not in row),
+    ]
+    (mini_corpus / "strange.csv").write_text("\n".join(other) + "\n")
+    test = [{"kind": "csv", "name": "strange", "path": str(mini_corpus / "strange.csv")}]
+    split = {"kind": "cross_corpus"}
+    assert "shares no class" in refused("check", project(seeds=[0], test=test, split=split))
+    here("train", project(seeds=[0], training={"epochs": 1}), "--device", "cpu")
+    assert "shares no class" in refused("eval", "mini", "--on", mini_corpus / "strange.csv")
+    assert not list((tmp_path / "runs").rglob("predictions/strange.csv"))
+
+
+def test_a_damaged_run_is_not_taken_for_finished(project, tmp_path):
+    file = project(seeds=[0], training={"epochs": 1})
+    here("train", file, "--device", "cpu")
+    (tmp_path / "runs/mini/tiny/mini/seed-0/predictions/mini.csv").unlink()
+    assert "is damaged" in refused("train", file, "--device", "cpu")
+
+
+def test_stats_of_all_goes_on_past_an_experiment_that_is_not_evaluated(project, tmp_path):
+    for name in ("one", "two"):
+        here("train", project(name=name, seeds=[0], training={"epochs": 1}), "--device", "cpu")
+    here("eval", "two")
+    text = refused("stats", code=1)
+    assert "one" in text
+    assert (tmp_path / "runs/two/stats/stats.json").is_file()
+
+
+@pytest.mark.parametrize("command", ["schemas", "split", "new"])
+def test_unwritable_targets_are_one_clear_error(project, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    arguments = {"schemas": [], "split": [project(seeds=[0])], "new": ["model", "m"]}[command]
+    out = tmp_path / "file" / ("x.json" if command == "new" else "x")
+    assert "cannot write to" in refused(command, *arguments, "--out", out)
+
+
+def test_models_are_found_from_inside_the_experiments_folder(project, tmp_path, monkeypatch):
+    file = project(seeds=[0])
+    for folder in ("experiments", "models"):
+        (tmp_path / folder).mkdir()
+    file.rename(tmp_path / "experiments/e.json")
+    (tmp_path / "tiny.json").rename(tmp_path / "models/tiny.json")
+    monkeypatch.chdir(tmp_path / "experiments")
+    assert ser("check", "e.json").returncode == 0
+
+
 def test_predictions_do_not_depend_on_loader_workers_with_many_threads(project, tmp_path, monkeypatch):
     file = project(seeds=[0], training={"threads": 4, "epochs": 1})
     here("train", file, "--device", "cpu")

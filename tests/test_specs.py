@@ -103,6 +103,24 @@ def test_contradictions_are_refused(changes, said):
     assert said in refused(experiment(**changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({"seeds": {"low": 3, "high": 1}}, "'high' (1) is below 'low' (3)", "CrossedSeeds"),
+        ({"seeds": "a"}, 'a list, e.g. ["a"]', "CrossedSeeds"),
+        ({"train": "toy"}, 'a list, e.g. ["toy"]', "tuple"),
+        ({"train": [{"name": 3}]}, "train.0.0.named.name", "at least 1"),
+        ({"split": {}}, "split: the key 'kind' is missing", "tag"),
+        ({"split": {"kind": "k_flod"}}, "did you mean 'k_fold'?", "tag"),
+        ({"name": "a b"}, "letters, digits", "pattern"),
+    ],
+)
+def test_errors_speak_json_not_python(changes, said, unsaid):
+    text = refused(experiment(**changes))
+    assert said in text
+    assert unsaid not in text
+
+
 def test_short_forms_of_corpora():
     pooled = parse(ExperimentSpec, experiment(train=["cremad", "ravdess"]), source="x", kind="experiment")
     assert [[c.name for c in group] for group in pooled.train] == [["cremad", "ravdess"]]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from ser_analysis.experiment import stats_of_experiment
 from ser_analysis.scores import natural
 from ser_analysis.wording import p_text, power_note
 from ser_eval.errors import BadInput
-from ser_eval.run_folder import NONE, RESULT_COLUMNS, RESULT_KEYS, RESULTS
+from ser_eval.run_folder import NONE, REQUIRED, RESULT_COLUMNS, RESULT_KEYS, RESULTS
 
 SPLITS = 6
 
@@ -58,9 +60,30 @@ def experiment(
     table = pd.DataFrame(rows)
     for factor, levels in (factors or {}).items():
         table.insert(len(RESULT_KEYS), factor, table["model"].map(dict(levels)))
+    for model in folder.glob("*/*/seed-*"):
+        shutil.rmtree(model)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / RESULTS, index=False)
+    folds = []
+    for line in rows:
+        run = line["run"]
+        if line["fold"] == "all":
+            run += "-fold-1"
+            folds.append({"run": run})
+        finish(folder, run, line["train_corpus"], line["seed"])
+    if folds:
+        pd.DataFrame(folds).to_csv(folder / "folds.csv", index=False)
     return folder
+
+
+def finish(folder: Path, name: str, train_corpus: str = "emodb", seed: Any = 0) -> Path:
+    """A finished and evaluated run."""
+    run = folder / name
+    run.mkdir(parents=True, exist_ok=True)
+    record = dict.fromkeys(REQUIRED) | {"train_corpora": train_corpus.split("+"), "seed": seed}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "metrics.json").write_text('{"emodb": {}}')
+    return run
 
 
 def terms(content: dict[str, Any]) -> list[str]:
@@ -179,10 +202,10 @@ def test_rows_without_uar_and_unfinished_runs_are_named(tmp_path: Path) -> None:
     rows = [row(model, seed) for model in "ab" for seed in range(SPLITS)]
     rows[1]["uar"] = ""
     folder = experiment(tmp_path, rows)
-    (folder / "plan.json").write_text(json.dumps({"runs": ["a/emodb/seed-0"]}))
+    (folder / "plan.json").write_text(json.dumps({"runs": ["a/emodb/seed-0", "a/emodb/seed-99"]}))
     facts = stats_of_experiment(folder).content["facts"]
     assert "1 rows have no UAR and are left out: a/emodb/seed-1 on emodb." in facts
-    assert "1 planned runs are not finished: a/emodb/seed-0." in facts
+    assert "1 planned runs are not finished: a/emodb/seed-99." in facts
 
 
 def test_one_model_gets_descriptives_and_a_sentence(tmp_path: Path) -> None:
@@ -201,7 +224,10 @@ def test_one_seed_of_two_models_says_that_nothing_can_be_tested(tmp_path: Path) 
 
 def test_training_corpora_are_analysed_apart_and_stale_files_go(tmp_path: Path) -> None:
     rows = [row(model, seed) for model in "ab" for seed in range(SPLITS)]
-    other = [{**line, "train_corpus": "cremad+emodb", "run": f"x{index}"} for index, line in enumerate(rows)]
+    other = [
+        {**line, "train_corpus": "cremad+emodb", "run": line["run"].replace("/emodb/", "/cremad+emodb/")}
+        for line in rows
+    ]
     stats_of_experiment(experiment(tmp_path, rows))
     assert (tmp_path / "stats" / "pairs.csv").is_file()
     content = stats_of_experiment(experiment(tmp_path, rows + other)).content
@@ -287,6 +313,90 @@ def test_wrong_results_are_named(tmp_path: Path, change: dict[str, Any], message
 def test_no_results_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"run `ser eval .*` first"):
         stats_of_experiment(tmp_path)
+
+
+def test_finished_runs_must_stand_in_the_results(tmp_path: Path) -> None:
+    folder = experiment(tmp_path, [row(model, seed) for model in "ab" for seed in range(SPLITS)])
+    run = finish(folder, "b/emodb/seed-77")
+    with pytest.raises(BadInput, match=r"1 finished run\(s\) are not in results.csv, e.g. b/emodb/seed-77; first: ser"):
+        stats_of_experiment(folder)
+    (run / "metrics.json").write_text("{}")  # evaluated, but no test corpus could be scored
+    stats_of_experiment(folder)
+    (folder / "a/emodb/seed-0/metrics.json").unlink()  # trained anew
+    with pytest.raises(BadInput, match=r"1 finished run\(s\) .* e.g. a/emodb/seed-0"):
+        stats_of_experiment(folder)
+
+
+def test_runs_of_the_results_must_be_there(tmp_path: Path) -> None:
+    folder = experiment(tmp_path, [row(model, seed) for model in "ab" for seed in range(SPLITS)])
+    shutil.rmtree(folder / "a/emodb/seed-2")
+    with pytest.raises(BadInput, match=r"1 run\(s\) of results.csv are no longer there, e.g. a/emodb/seed-2; first"):
+        stats_of_experiment(folder)
+
+
+def test_folds_must_stand_in_their_table_and_be_there(tmp_path: Path) -> None:
+    folder = experiment(tmp_path, [row(model, seed, fold="all") for model in "ab" for seed in range(SPLITS)])
+    told = (folder / "folds.csv").read_text()
+    finish(folder, "b/emodb/seed-9-fold-1", seed=9)  # its other folds are missing, so that results.csv lacks the seed
+    with pytest.raises(BadInput, match=r"e\.g\. b/emodb/seed-9-fold-1"):
+        stats_of_experiment(folder)
+    (folder / "folds.csv").write_text(told + "b/emodb/seed-9-fold-1\n")
+    assert stats_of_experiment(folder).content["audit"]["n_runs"] == 2 * SPLITS
+    shutil.rmtree(folder / "b/emodb/seed-0-fold-1")
+    with pytest.raises(BadInput, match=r"no longer there, e\.g\. b/emodb/seed-0-fold-1"):
+        stats_of_experiment(folder)
+
+
+def test_results_cut_short_are_refused(tmp_path: Path) -> None:
+    folder = experiment(tmp_path, [row(model, seed) for model in "ab" for seed in range(SPLITS)])
+    text = (folder / RESULTS).read_text().rstrip("\n")
+    (folder / RESULTS).write_text(text[: text.rindex("emodb") + 3])
+    with pytest.raises(BadInput, match=r"results\.csv, line 13: \d+ fields, but the header has \d+; first: ser eval"):
+        stats_of_experiment(folder)
+
+
+def test_a_broken_plan_is_bad_input(tmp_path: Path) -> None:
+    folder = experiment(tmp_path, [row("a", 0), row("b", 0)])
+    (folder / "plan.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"plan\.json: expected"):
+        stats_of_experiment(folder)
+
+
+def test_one_run_on_two_corpora_is_one_run(tmp_path: Path) -> None:
+    rows = [row(model, seed, test) for model in "ab" for seed in range(SPLITS) for test in ("emodb", "emovo")]
+    facts = stats_of_experiment(experiment(tmp_path, rows)).content["facts"]
+    assert any(fact.startswith(f"{4 * SPLITS} scores of {2 * SPLITS} runs in {SPLITS} blocks") for fact in facts)
+
+
+def test_ties_are_equal_and_small_differences_are_seen(tmp_path: Path) -> None:
+    scores = [0.5, 0.6, 0.7, 0.55, 0.65, 0.6]
+    rows = [row(model, seed, uar=scores[seed - (model == "b")]) for model in "ab" for seed in range(SPLITS)]
+    result = stats_of_experiment(experiment(tmp_path / "tie", rows))
+    assert result.content["findings"][0].startswith("T1: a and b are equal, 95 % CI [")
+    assert any(line.startswith("T1, best and next: a and b equal, 95 % CI") for line in result.lines)
+    rows = [row(m, seed, uar=scores[seed] + (m == "b") * 2e-5 * (1 + seed % 2)) for m in "ab" for seed in range(SPLITS)]
+    result = stats_of_experiment(experiment(tmp_path / "near", rows))
+    assert result.content["findings"][0].startswith("T1: b scores 0.003 UAR points above a")
+    assert any("b above a by 0.003 UAR points" in line for line in result.lines)
+
+
+def test_the_interval_of_a_mean_is_told_within_what_a_share_can_be(tmp_path: Path) -> None:
+    rows = [row(model, seed, uar=0.5 + 0.49 * (seed % 2)) for model in "ab" for seed in range(2)]
+    result = stats_of_experiment(experiment(tmp_path, rows))
+    assert any("95 % CI [0.0, 1.0000] (cut at 0 and 1)" in line for line in result.lines)
+    assert result.content["descriptives"][0]["ci95_high"] > 1
+    assert pd.read_csv(tmp_path / "stats/descriptives.csv")["ci95_low"][0] < 0
+    table = (tmp_path / "stats/descriptives.md").read_text()
+    assert "Intervals are cut at 0 and 1" in table
+    assert "| 1.0000 |" in table
+
+
+def test_bytes_of_figures_are_drawn_of_names_with_a_dollar(tmp_path: Path) -> None:
+    rows = [row("a", seed) for seed in range(3)] + [{**row("b", seed), "model": "b$_$ 喜"} for seed in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stats_of_experiment(experiment(tmp_path, rows))
+    assert (tmp_path / "stats/strip.png").is_file()
 
 
 def test_power_note_names_the_floor_and_the_blocks_needed() -> None:

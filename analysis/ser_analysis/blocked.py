@@ -127,8 +127,11 @@ def _some(lines: Sequence[str], most: int, what: str) -> list[str]:
 
 
 def _facts(audited: Mapping[str, Any]) -> list[str]:
+    counted = f"{audited['n_scores']} scores"
+    if "n_runs" in audited:  # a run that was tested on two corpora has two scores
+        counted += f" of {audited['n_runs']} runs"
     facts = [
-        f"{audited['n_runs']} runs in {audited['n_blocks']} blocks (distinct splits) x {audited['cells']} cells; "
+        f"{counted} in {audited['n_blocks']} blocks (distinct splits) x {audited['cells']} cells; "
         f"{audited['n_complete_blocks']} blocks are complete."
     ]
     if averaged := audited["blocks_with_several_runs_averaged"]:

@@ -14,14 +14,17 @@ from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, pr
 from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
+    FOLDS,
+    METRICS,
     NONE,
-    PLAN,
     RESULT_KEYS,
     RESULTS,
     STATS,
     RunFolder,
     find_runs,
+    planned_runs,
     read_json,
+    run_name,
     write_json,
     write_text,
 )
@@ -43,12 +46,12 @@ def stats_of_experiment(folder: Path) -> StatsResult:
     analysis its files lie in `stats/`, with several in `stats/<name>/`.
 
     Raises:
-        BadInput: there is no results.csv, or it is not one that the evaluation wrote
+        BadInput: there is no results.csv, it is not one that the evaluation wrote, or not of the runs that there are
     """
     file = folder / RESULTS
     if not file.is_file():
         raise BadInput(f"{file}: no such file; run `ser eval {folder}` first")
-    table = read_text_table(file)
+    table = _read(file, folder)
     need_columns(table, NEEDED, str(file))
     for column in ("n_classes", "n_train", "n_test", "n_test_speakers", DV):
         table[column] = numbers(table, column, str(file))
@@ -57,6 +60,8 @@ def stats_of_experiment(folder: Path) -> StatsResult:
     table["name"] = _joined(table["model"], table["augmentation"], "+")
     table["place"] = _joined(table["test_corpus"], table["condition"], "@")
     _refuse(table, file)
+    runs = find_runs(folder)
+    _refuse_stale(table, folder, runs)
     unscored = table[DV].isna()
     left_out = [f"{row['run']} on {row['place']}" for row in rows_of(table[unscored])]
     facts = [f"{len(left_out)} rows have no UAR and are left out: {'; '.join(left_out)}."] if left_out else []
@@ -64,7 +69,6 @@ def stats_of_experiment(folder: Path) -> StatsResult:
     if scored.empty:
         raise BadInput(f"{file}: no row has a {DV}")
 
-    runs = find_runs(folder)
     facts += _unfinished(folder, runs)
     origin = provenance(file, {"spec_digests": sorted({str(run.record.get("spec_digest")) for run in runs})})
     analyses = {}
@@ -73,22 +77,64 @@ def stats_of_experiment(folder: Path) -> StatsResult:
         if group["n_classes"].nunique() > 1:
             parts = {f"{train_corpus}-on-{place}": part for place, part in group.groupby("place", sort=True)}
         for name, part in parts.items():
-            analyses[name] = _analyse(part, folder.name, str(train_corpus), origin, facts, runs, len(parts) > 1)
+            analyses[name] = _analyse(part, folder, str(train_corpus), origin, facts, runs, len(parts) > 1)
     return _write(folder / STATS, analyses, origin)
 
 
 def _unfinished(folder: Path, runs: list[RunFolder]) -> list[str]:
     """A remark on the runs of plan.json that are not there."""
-    if not (folder / PLAN).is_file():
-        return []
-    missing = sorted(set(read_json(folder / PLAN)["runs"]) - {run.path.relative_to(folder).as_posix() for run in runs})
+    missing = sorted(set(planned_runs(folder)) - {_name(folder, run) for run in runs})
     more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
     return [f"{len(missing)} planned runs are not finished: {', '.join(missing[:10])}{more}."] if missing else []
 
 
+def _read(file: Path, folder: Path) -> pd.DataFrame:
+    """A table that the evaluation wrote."""
+    try:
+        return read_text_table(file)
+    except BadInput as error:
+        raise BadInput(f"{error}; first: ser eval {folder}") from None
+
+
+def _name(folder: Path, run: RunFolder) -> str:
+    """What results.csv and folds.csv call a run."""
+    return run.path.relative_to(folder).as_posix()
+
+
+def _seed_name(folder: Path, run: RunFolder) -> str:
+    """What results.csv calls the pooled folds of the seed of a run."""
+    return (run.path.parent.relative_to(folder) / run_name(run.record["seed"], None)).as_posix()
+
+
+def _refuse_stale(table: pd.DataFrame, folder: Path, runs: list[RunFolder]) -> None:
+    """Refuse results.csv where it was not made from exactly the runs that are there.
+
+    A fold stands in folds.csv, and pooled in results.csv when its seed is complete; a run of which no test corpus can
+    be scored stands nowhere. A run trained anew has no metrics.json yet.
+    """
+    pooled = table["fold"] == "all"
+    told, told_pooled = set(table.loc[~pooled, "run"]), set(table.loc[pooled, "run"])
+    if (folder / FOLDS).is_file():
+        folds = _read(folder / FOLDS, folder)
+        need_columns(folds, ["run"], str(folder / FOLDS))
+        told |= set(folds["run"])
+    new = [
+        _name(folder, run)
+        for run in runs
+        if not (run.path / METRICS).is_file()
+        or (_name(folder, run) not in told and read_json(run.path / METRICS) != {})
+    ]
+    if new:
+        raise BadInput(f"{len(new)} finished run(s) are not in {RESULTS}, e.g. {new[0]}; first: ser eval {folder}")
+    gone = sorted(told - {_name(folder, run) for run in runs})
+    gone += sorted(told_pooled - {_seed_name(folder, run) for run in runs})
+    if gone:
+        raise BadInput(f"{len(gone)} run(s) of {RESULTS} are no longer there, e.g. {gone[0]}; first: ser eval {folder}")
+
+
 def _analyse(
     part: pd.DataFrame,
-    experiment: str,
+    folder: Path,
     train_corpus: str,
     origin: dict[str, Any],
     facts: list[str],
@@ -132,10 +178,12 @@ def _analyse(
             f"All {part['seed'].nunique()} seeds share one split. T1 asks about other splits, so they are one block "
             "and allow no test; `sd_within_block` is the spread over training seeds."
         )
-    title = f"Statistics of {experiment}, trained on {train_corpus}"
+    title = f"Statistics of {folder.name}, trained on {train_corpus}"
     if one_of_several_tasks:
         title += f", tested on {part['place'].iloc[0]}"
+    of_part = set(part["run"])
     extra = {
+        "n_runs": sum(bool({_name(folder, run), _seed_name(folder, run)} & of_part) for run in runs),
         "train_corpus": train_corpus,
         "test_sets": sorted(set(part["place"])),
         "distinct_splits": len(scores.blocks),

@@ -15,6 +15,7 @@ import numpy as np
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.scores import SHARES, Scores
 from ser_analysis.wording import unit
+from ser_eval.figures import quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +50,15 @@ def _plain_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+        mpl.rcParams["text.parse_math"] = False  # a name may hold a $
         yield
 
 
 def _save(figure: Figure, out: Path, stem: str) -> list[Path]:
     files = [out / f"{stem}.pdf", out / f"{stem}.png"]
-    figure.savefig(files[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(files[1], dpi=150, metadata={"Software": None})
+    with quiet():
+        figure.savefig(files[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.savefig(files[1], dpi=150, metadata={"Software": None})
     return files
 
 

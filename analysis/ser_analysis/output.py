@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ser_analysis.scores import Scores, rows_of
-from ser_analysis.wording import TARGETS, number, p_value
+from ser_analysis.wording import TARGETS, cut, number, p_value
 from ser_eval.run_folder import write_json, write_table, write_text
 
 STATS_JSON, REPORT_MD = "stats.json", "report.md"
@@ -128,6 +128,13 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
         shown = full[["target", *PRINTED[name]]] if name in PRINTED else full
         shown = shown[[column for column in shown.columns if not _blank(shown[column])]]
         caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
+        if name == "descriptives" and "ci95_low" in shown:
+            ends = [
+                cut(row["ci95_low"], row["ci95_high"], str(analysis.content["audit"]["dv"])) for row in rows_of(shown)
+            ]
+            if any(remark for _, _, remark in ends):
+                shown = shown.assign(ci95_low=[low for low, _, _ in ends], ci95_high=[high for _, high, _ in ends])
+                caption += " Intervals are cut at 0 and 1; the CSV and stats.json hold them uncut."
         printed[name] = f"{caption}\n\n{markdown(shown)}"
         write_text(keep(f"{name}.md"), printed[name])
         write_text(keep(f"{name}.tex"), latex(shown, caption=caption, label=f"tab:{name.replace('_', '-')}"))

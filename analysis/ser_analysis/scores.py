@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser_eval.errors import BadInput
+from ser_eval.run_folder import parse_table
 
 Array = npt.NDArray[np.float64]
 
@@ -79,13 +80,8 @@ def natural(text: str) -> tuple[tuple[int, float, str], ...]:
 
 
 def read_text_table(file: Path) -> pd.DataFrame:
-    """Read a CSV, every value as text; factor levels are never numbers."""
-    if not file.is_file():
-        raise BadInput(f"{file}: no such file")
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise BadInput(f"{file} is not a CSV table in UTF-8: {error}") from None
+    """Read a table separated by comma, semicolon or tab, every value as text; factor levels are never numbers."""
+    table = parse_table(file, separators=",;\t")
     if table.empty:
         raise BadInput(f"{file} holds no rows below its header")
     return table
@@ -178,7 +174,7 @@ def pivot(
 
 
 def audit(scores: Scores) -> dict[str, object]:
-    """Cells, blocks, runs, balance, and every missing score by name."""
+    """Cells, blocks, scores before averaging, balance, and every missing score by name."""
     missing = np.argwhere(np.isnan(scores.values))
     count = scores.n_runs if scores.n_runs is not None else (~np.isnan(scores.values)).astype(np.int64)
     cells = scores.cells
@@ -190,7 +186,7 @@ def audit(scores: Scores) -> dict[str, object]:
         "n_blocks": len(scores.blocks),
         "n_complete_blocks": int(scores.complete.sum()),
         "dropped_blocks": [name for name, whole in zip(scores.blocks, scores.complete, strict=True) if not whole],
-        "n_runs": int(count.sum()),
+        "n_scores": int(count.sum()),
         "blocks_with_several_runs_averaged": [
             name for name, most in zip(scores.blocks, count.max(axis=1, initial=0), strict=True) if most > 1
         ],

@@ -38,9 +38,9 @@ def stats_of_csv(
     `test_corpus` as well, only for test sets of the training corpora.
 
     Args:
-        csv: the table, with a header
+        csv: the table, with a header; separated by comma, semicolon or tab
         dv: the score
-        within: factors that vary within a block
+        within: factors that vary within a block; spaces around a name do not count, nor under `between`
         between: factors that vary between rows
         block: the column that names the split (or subject)
         out: folder for the results; `<csv without suffix>-stats` when absent
@@ -49,6 +49,7 @@ def stats_of_csv(
         BadInput: a column is unknown, a value is not a number, a row stands there twice, the design is not supported
     """
     source = csv.name
+    within, between = ([name.strip() for name in names] for names in (within, between))
     table = read_text_table(csv)
     columns = [dv, *within, *between, *([block] if block is not None else [])]
     need_columns(table, columns, source)

@@ -53,6 +53,29 @@ def unit(dv: str) -> tuple[float, str]:
     return (100.0, f"{dv.upper() if dv == 'uar' else dv} points") if dv in SHARES else (1.0, f"of {dv}")
 
 
+def difference(value: float) -> str:
+    """Two digits after the point, or as many as a difference other than 0 needs to be seen; 0 for rounding noise."""
+    return f"{value:.2f}" if is_tie(value) or abs(value) >= 0.005 else f"{value:.1g}"
+
+
+def span(low: float, high: float) -> str:
+    """`95 % CI [1.48, 6.15]` of a difference."""
+    return f"95 % CI [{difference(low)}, {difference(high)}]"
+
+
+def is_tie(value: float) -> bool:
+    """Whether a difference is 0 but for rounding noise of the means."""
+    return abs(value) < 1e-9
+
+
+def cut(low: float, high: float, dv: str) -> tuple[float, float, str]:
+    """An interval of a mean within what the score can be, and a remark where that cut it; stats.json holds it uncut."""
+    if dv not in SHARES or not (low < 0 or high > 1):  # NaN is not cut
+        return low, high, ""
+    ends = " and ".join(end for end, beyond in (("0", low < 0), ("1", high > 1)) if beyond)
+    return max(low, 0.0), min(high, 1.0), f" (cut at {ends})"
+
+
 def place(at: str) -> str:
     """`on emovo` for `test_corpus=emovo`."""
     return "on " + ", ".join(part.partition("=")[2] for part in at.split(", ")) if at else ""
@@ -71,7 +94,8 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     start = f"T1{', ' + on if on else ''}: "
     if n == 0:
         return f"{start}{better} and {worse} share no split; they cannot be compared."
-    lead = f"{better} scores {mean:.2f} {points} above {worse}" if mean > 0 else f"{better} and {worse} score the same"
+    tie = is_tie(mean)
+    lead = f"{better} and {worse} are equal" if tie else f"{better} scores {difference(mean)} {points} above {worse}"
     if n == 1:
         return f"{start}{lead} on one split. One split allows no test."
     ahead = (1 - row["prob_a_gt_b_paired"]) if flip else row["prob_a_gt_b_paired"]
@@ -80,7 +104,7 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     if math.isnan(row["p"]):
         return f"{start}{lead} in each of {n} blocks, so that t is not defined; sign-flip {p_text(signflip)}."
     text = (
-        f"{start}{lead}, 95 % CI [{low:.2f}, {high:.2f}], t({int(row['df'])}) = {abs(row['t']):.2f}, "
+        f"{start}{lead}, {span(low, high)}, t({int(row['df'])}) = {abs(row['t']):.2f}, "
         f"{p_text(row['p'])} (Holm {p_text(row['p_holm'])}), d_z = {abs(row['d_z']):.2f}, "
         f"g_av = {abs(row['g_av']):.2f}, {ahead_text}, sign-flip {p_text(signflip)}. "
     )
@@ -90,7 +114,8 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     elif low > 0:
         text += "Not shown: the interval by itself excludes 0, but not once the other comparisons of the family count."
     else:
-        text += f"Not shown: anything from {low:.2f} to {high:.2f} {points} fits, which does not show them equal."
+        text += f"Not shown: anything from {difference(low)} to {difference(high)} {points} fits, "
+        text += "which does not show them equal."
     if shown != shown_flip:
         floor = 2 / 2**n
         text += f" The sign-flip test disagrees: Holm {p_text(row['signflip_p_holm'])}, from a floor of {floor:.2g}."
@@ -98,7 +123,7 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
         nb = sorted((sign * row["nb_ci95_low"], sign * row["nb_ci95_high"]))
         text += (
             f" T2 (new speakers), corrected for overlapping training sets (Nadeau-Bengio): "
-            f"95 % CI [{nb[0]:.2f}, {nb[1]:.2f}], {p_text(row['nb_p'])} (Holm {p_text(row['nb_p_holm'])})."
+            f"{span(nb[0], nb[1])}, {p_text(row['nb_p'])} (Holm {p_text(row['nb_p_holm'])})."
         )
         if shown and not row["nb_p_holm"] < ALPHA:
             text += " So for new speakers it is not shown."
@@ -115,13 +140,17 @@ def pair_line(row: dict[str, Any], dv: str) -> str:
     """`T1, best and next on emovo: A above B by 3.81 UAR points [1.48, 6.15], Holm p = .045: shown`."""
     scale, points = unit(dv)
     better, worse = sides(row)
-    text = f"T1, best and next{' ' + place(row['at']) if row['at'] else ''}: {better} above {worse} by "
-    text += f"{scale * abs(row['mean_diff']):.2f} {points}"
+    text = f"T1, best and next{' ' + place(row['at']) if row['at'] else ''}: "
+    ahead = scale * abs(row["mean_diff"])
+    if is_tie(ahead):
+        text += f"{better} and {worse} equal"
+    else:
+        text += f"{better} above {worse} by {difference(ahead)} {points}"
     if math.isnan(row["p"]):
         return f"{text}; no t-test ({int(row['n'])} blocks)"
     low, high = sorted(math.copysign(scale, row["mean_diff"]) * row[end] for end in ("ci95_low", "ci95_high"))
     verdict = "shown" if row["p_holm"] < ALPHA else "not shown"
-    return f"{text}, 95 % CI [{low:.2f}, {high:.2f}], Holm {p_text(row['p_holm'])}: {verdict}"
+    return f"{text}, {span(low, high)}, Holm {p_text(row['p_holm'])}: {verdict}"
 
 
 def anova_sentence(row: dict[str, Any]) -> str:
@@ -189,5 +218,6 @@ def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
         return text + "no run"
     if row["n"] == 1:
         return f"{text}{number(row['mean'])} (1 block)"
-    interval = f"95 % CI [{number(row['ci95_low'])}, {number(row['ci95_high'])}]"
+    low, high, remark = cut(row["ci95_low"], row["ci95_high"], scores.dv)
+    interval = f"95 % CI [{number(low)}, {number(high)}]{remark}"
     return f"{text}{number(row['mean'])} (SD {number(row['sd'])}, {interval}, {row['n']} blocks)"

@@ -25,19 +25,21 @@ from ser_eval.intervals import speaker_counts, speaker_interval
 from ser_eval.run_folder import (
     CLIP_COLUMNS,
     CLIPS,
+    DAMAGED,
     FOLDS,
     METRICS,
     NONE,
-    PLAN,
     PROBABILITY_PREFIX,
     REPORT,
     RESULT_COLUMNS,
     RESULT_KEYS,
     RESULTS,
     SHORTCUTS,
+    SPLIT,
     RunFolder,
     find_runs,
-    read_json,
+    planned_runs,
+    prediction_file,
     read_table,
     run_name,
     write_json,
@@ -67,7 +69,7 @@ class Summary:
     missing: list[str]
     """Runs of plan.json that are not finished, as paths relative to the experiment folder."""
     notes: list[str]
-    """What a reader must know: undefined UARs, clips of unknown labels, incomplete folds."""
+    """What a reader must know: undefined UARs, cells without a score, clips of unknown labels, incomplete folds."""
     cells: list[Cell]
     """One per model, training set and test corpus, over all seeds."""
 
@@ -89,8 +91,7 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         progress: called with a line of text as the work goes on
 
     Raises:
-        BadInput: if there is no finished run, a file breaks the contract of the run folder, or a model and a test
-            corpus share fewer than two classes
+        BadInput: if there is no finished run, or a file breaks the contract of the run folder
     """
     from ser_eval.report import write_report  # brings matplotlib, which evaluate_predictions does without
 
@@ -292,7 +293,7 @@ def _evaluate_group(
     folder: Path, group: list[RunFolder], clips: pd.DataFrame, factors: list[str], found: _Found
 ) -> None:
     """Evaluate one run, or all folds of a seed: each for itself, and pooled where no fold is missing."""
-    tested = [_evaluate_run(run) for run in group]
+    tested = [_evaluate_run(folder, run, found) for run in group]
     name, is_folds = _group_name(folder, group), group[0].record["fold"] is not None
     if is_folds:
         for run, scores in zip(group, tested, strict=True):
@@ -342,27 +343,40 @@ def _pool(run: RunFolder, corpus: str, folds: list[_Tested]) -> dict[str, Any]:
     return scores
 
 
-def _evaluate_run(run: RunFolder) -> dict[tuple[str, str], _Tested]:
-    """Compute and write metrics.json of one run; the result is keyed by (test corpus, condition)."""
+def _evaluate_run(folder: Path, run: RunFolder, found: _Found) -> dict[tuple[str, str], _Tested]:
+    """Compute and write metrics.json of one run; the result is keyed by (test corpus, condition).
+
+    A test corpus that shares fewer than two classes with the model has no score: a note says so.
+    """
     record, split = run.record, run.split()
+    predictions = run.predictions()
+    absent = sorted(set(split.loc[split["split"] == "test", "corpus"]) - {corpus for corpus, _ in predictions})
+    if absent:
+        file = run.path / prediction_file(absent[0])
+        raise BadInput(f"{file}: no such file, but {SPLIT} has test clips of {absent[0]}; {DAMAGED}")
+    if not predictions:
+        raise BadInput(f"{run.path} holds no predictions; {DAMAGED}")
     tested = {}
-    for key, table in run.predictions().items():
+    for key, table in predictions.items():
         corpus = key[0]
         source = f"{run.path}: predictions of {_test_name(key)}"
         p_labels = _model_labels(table)
         if p_labels != record["labels"]:
             raise BadInput(f"{source} have the labels {p_labels}; run.json says {record['labels']}")
         if table.empty:
-            raise BadInput(f"{source} are empty")
+            raise BadInput(f"{source} are empty; {DAMAGED}")
         if table["path"].duplicated().any():
             raise BadInput(f"{source} hold {table.loc[table['path'].duplicated(), 'path'].iloc[0]} twice")
+        _check_against_split(run, key, table, split)
         in_corpus = {*split.loc[split["corpus"] == corpus, "class_id"], *table["truth"]}
         labels = [label for label in record["labels"] if label in in_corpus]
         if len(labels) < 2:
-            raise BadInput(
-                f"{source}: the corpus shares {', '.join(labels) or 'no class'} with the model's labels "
-                f"{', '.join(record['labels'])}; a comparison needs two classes or more"
+            found.note(
+                run.path.relative_to(folder).as_posix(),
+                f"NOT SCORED on {_test_name(key)}: the corpus shares {', '.join(labels) or 'no class'} with the "
+                f"model's labels {', '.join(record['labels'])}; a score needs two classes or more, so there is no row",
             )
+            continue
         try:
             scores = evaluate_predictions(table, labels)
         except BadInput as error:
@@ -376,10 +390,29 @@ def _evaluate_run(run: RunFolder) -> dict[tuple[str, str], _Tested]:
                     account["n"] = len(account["clips"])
         scores["protocol"] = _protocol(run, corpus, scores, pooled=False)
         tested[key] = _Tested(table, scores)
-    if not tested:
-        raise BadInput(f"{run.path} holds no predictions")
     write_json(run.path / METRICS, {_test_name(key): part.metrics for key, part in tested.items()})
     return tested
+
+
+def _check_against_split(run: RunFolder, key: tuple[str, str], table: pd.DataFrame, split: pd.DataFrame) -> None:
+    """Refuse predictions that are not of the test clips of split.csv; corpora predicted later do not stand there."""
+    rows = split[(split["corpus"] == key[0]) & (split["split"] == "test")]
+    if rows.empty and key[0] not in run.record["train_corpora"]:
+        return
+    truth = dict(zip(rows["corpus"] + "/" + rows["path"], rows["class_id"], strict=True))
+    predicted = dict(zip(table["corpus"] + "/" + table["path"], table["truth"], strict=True))
+    differing = {clip for clip in truth.keys() & predicted.keys() if truth[clip] != predicted[clip]}
+    wrong = (
+        ("missing", truth.keys() - predicted.keys()),
+        ("extra", predicted.keys() - truth.keys()),
+        ("of another class", differing),
+    )
+    told = [f"{len(clips)} {what}, e.g. {min(clips)}" for what, clips in wrong if clips]
+    if told:
+        raise BadInput(
+            f"{run.path / prediction_file(*key)} does not hold the test clips of {SPLIT}: {'; '.join(told)}; "
+            "delete the run folder and train again"
+        )
 
 
 def _protocol(run: RunFolder, corpus: str, scores: dict[str, Any], *, pooled: bool) -> str:
@@ -480,14 +513,7 @@ def _untested_groups(folds: list[RunFolder]) -> list[str]:
 
 
 def _missing(folder: Path, runs: list[RunFolder]) -> list[str]:
-    plan = folder / PLAN
-    if not plan.is_file():
-        return []
-    content = read_json(plan)
-    planned = content.get("runs") if isinstance(content, dict) else None
-    if not isinstance(planned, list) or not all(isinstance(path, str) for path in planned):
-        raise BadInput(f"{plan}: expected {{'runs': [paths of run folders, relative to {folder}]}}")
-    return sorted(set(planned) - {run.path.relative_to(folder).as_posix() for run in runs})
+    return sorted(set(planned_runs(folder)) - {run.path.relative_to(folder).as_posix() for run in runs})
 
 
 def _notes(key: tuple[str, str], scores: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ STYLE = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "legend.frameon": False,
+    "text.parse_math": False,  # a name may hold a $
 }
 DPI = 150
 
@@ -209,5 +211,15 @@ def _figure(width_inches: float, height_inches: float) -> Iterator[Figure]:
 
 
 def _save(figure: Any, file: Path) -> Path:
-    figure.savefig(file, dpi=DPI, metadata={"Software": None})
+    with quiet():
+        figure.savefig(file, dpi=DPI, metadata={"Software": None})
     return file
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep two remarks of matplotlib off the terminal: a letter that its font lacks, names too long for a figure."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
+        yield

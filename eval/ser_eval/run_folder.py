@@ -7,14 +7,16 @@ This module is the only owner of artefact names and column names. A run folder i
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ser_eval.errors import BadInput
@@ -58,12 +60,22 @@ RESULT_COLUMNS = [
     "weighted_f1", "micro_f1", "macro_precision", "nll", "brier", "ece",
 ]  # fmt: skip
 
+REQUIRED = [
+    "experiment", "description", "model", "augmentation", "factors", "train_corpora", "seed", "split_seed",
+    "train_seed", "fold", "split_kind", "split_sha256", "splits_possible", "speaker_dependent", "speakers_unknown",
+    "not_comparable", "split_notes", "labels", "n_clips", "n_speakers", "spec_digest", "manifest_sha256", "dropped",
+    "left_out", "code", "seconds", "device", "threads", "chance_uar", "selected_by", "best_epoch", "epochs_run",
+    "encoder",
+]  # fmt: skip
+"""Keys of run.json that evaluation and statistics read."""
+DAMAGED = "the run folder is damaged: delete it and train again"
+
 _RUN_NAME = re.compile(r"seed-(\d+)(?:-fold-(.+))?")
 
 
 def run_name(seed: int, fold: str | None) -> str:
     """`seed-3`, or `seed-3-fold-08` in k-fold and leave-one-out designs (fold = index or the left-out speaker)."""
-    return f"seed-{seed}" if fold is None else f"seed-{seed}-fold-{fold}"
+    return f"seed-{seed}" if fold is None else f"seed-{seed}-fold-{fold.replace(PARTIAL_SUFFIX, '_partial')}"
 
 
 def prediction_file(test_corpus: str, condition: str | None = None) -> str:
@@ -82,8 +94,7 @@ class RunFolder:
     @property
     def spec(self) -> dict[str, Any]:
         """The content of spec.json."""
-        content: dict[str, Any] = read_json(self.path / SPEC)
-        return content
+        return _read_record(self.path / SPEC)
 
     def split(self) -> pd.DataFrame:
         """The table of split.csv (columns `SPLIT_COLUMNS`), every value a string."""
@@ -91,7 +102,14 @@ class RunFolder:
 
     def history(self) -> pd.DataFrame:
         """The table of history.csv (columns `HISTORY_COLUMNS`), one row per evaluation."""
-        return pd.read_csv(self.path / HISTORY)
+        file = self.path / HISTORY
+        table = read_table(file, HISTORY_COLUMNS)
+        if table.empty:
+            raise BadInput(f"{file} holds no rows; {DAMAGED}")
+        for column in HISTORY_COLUMNS:
+            # A loss may have become NaN; a text is no loss.
+            table[column] = _floats(table, column, file, gaps=True)
+        return table
 
     def predictions(self) -> dict[tuple[str, str], pd.DataFrame]:
         """Prediction tables by (test corpus, condition); the condition is "" where there is none."""
@@ -105,16 +123,47 @@ class RunFolder:
 def read_predictions(file: Path) -> pd.DataFrame:
     """A prediction table: text columns as text, `correct` as 0/1, `p_<label>` as float."""
     table = read_table(file, PREDICTION_COLUMNS)
+    wrong = ~table["correct"].isin(["0", "1"])
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise BadInput(f"{file}: correct of {row['path']} is {row['correct']!r}, neither 0 nor 1; {DAMAGED}")
     table["correct"] = table["correct"].astype(int)
     for column in table.columns:
         if column.startswith(PROBABILITY_PREFIX):
-            table[column] = table[column].astype(float)
+            table[column] = _floats(table, column, file)
     return table
 
 
+def _floats(table: pd.DataFrame, column: str, file: Path, *, gaps: bool = False) -> pd.Series[float]:
+    """A text column as float; with `gaps` an empty cell and `nan` are NaN."""
+    text = table[column]
+    allowed = text.str.lower().isin(["", "nan"]) if gaps else pd.Series(False, index=table.index)
+    wrong = np.asarray(~(np.isfinite(pd.to_numeric(text, errors="coerce").astype(float)) | allowed))
+    if wrong.any():
+        line = int(wrong.argmax()) + 2
+        raise BadInput(f"{file}, line {line}: {column} = {text[wrong].iloc[0]!r} is no finite number; {DAMAGED}")
+    return text.where(~allowed, "nan").astype(float)
+
+
 def find_runs(experiment_folder: Path) -> list[RunFolder]:
-    """Every finished run below `<runs>/<experiment>`, in order of path; `.partial` folders are left out."""
-    return [RunFolder(path, read_json(path / RUN)) for path in _run_paths(experiment_folder)]
+    """Every finished run below `<runs>/<experiment>`, in order of path; `.partial` folders are left out.
+
+    Raises:
+        BadInput: if a run.json is damaged or lacks one of `REQUIRED`
+    """
+    return [RunFolder(path, _read_record(path / RUN, REQUIRED)) for path in _run_paths(experiment_folder)]
+
+
+def planned_runs(experiment_folder: Path) -> list[str]:
+    """The runs of plan.json, relative to the experiment folder; none where there is no plan."""
+    plan = experiment_folder / PLAN
+    if not plan.is_file():
+        return []
+    content = read_json(plan)
+    planned = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(planned, list) or not all(isinstance(path, str) for path in planned):
+        raise BadInput(f"{plan}: expected {{'runs': [paths of run folders, relative to {experiment_folder}]}}")
+    return planned
 
 
 def find_experiments(runs: Path) -> list[Path]:
@@ -130,10 +179,28 @@ def _run_paths(experiment_folder: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def read_json(file: Path) -> Any:
-    """Read a JSON file; a syntax error names file, line and column."""
+def _read_record(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object of a run folder."""
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file; {DAMAGED}")
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
+    except BadInput as error:
+        raise BadInput(f"{error}; {DAMAGED}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} holds no JSON object; {DAMAGED}")
+    missing = [key for key in required if key not in content]
+    if missing:
+        raise BadInput(f"{file} lacks {', '.join(missing)}; {DAMAGED}")
+    return content
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file in UTF-8, with or without a byte-order mark; a syntax error names file, line and column."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not in UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"{file} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
 
@@ -144,14 +211,47 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_table(file: Path, columns: list[str]) -> pd.DataFrame:
-    """Read a CSV with every value as text; nothing is taken for missing, so that `None` or `03` stay what they are."""
-    if not file.is_file():
-        raise BadInput(f"{file}: no such file")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False)
+    """Read a CSV of a run folder or of its experiment with every value as text; errors say how to mend it."""
+    remedy = "delete it and run `ser train` again, which writes it anew" if file.name == CLIPS else DAMAGED
+    try:
+        table = parse_table(file)
+    except BadInput as error:
+        raise BadInput(f"{error}; {remedy}") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise BadInput(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise BadInput(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}; {remedy}")
     return table
+
+
+def parse_table(file: Path, separators: str = ",") -> pd.DataFrame:
+    """A CSV with every value as text; nothing is taken for missing, so that `None` or `03` stay what they are.
+
+    Args:
+        file: in UTF-8
+        separators: those that it may have; the one that its header holds most often counts
+
+    Raises:
+        BadInput: if it is no table: not there, empty, not UTF-8, or a row has fewer or more fields than the header
+    """
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file")
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=max(separators, key=first.count), strict=True)
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{file} is not a CSV table in UTF-8: {error}") from None
+    if not rows:
+        raise BadInput(f"{file} is empty")
+    (_, header), *body = rows
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise BadInput(f"{file} has the column '{twice[0]}' more than once")
+    for line, row in body:
+        if len(row) != len(header):
+            raise BadInput(f"{file}, line {line}: {len(row)} fields, but the header has {len(header)}")
+    return pd.DataFrame([row for _, row in body], columns=header, dtype=str)
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:

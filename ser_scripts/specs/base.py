@@ -20,7 +20,7 @@ from ser_scripts.errors import BadInput
 class Spec(BaseModel):
     """Base of the spec classes. Unknown keys are errors; instances never change; docstrings reach the JSON Schema."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Spec)
@@ -37,7 +37,11 @@ def parse(cls: type[S], content: Any, *, source: str, kind: str) -> S:
     try:
         return cls.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {_describe(cls, detail)}" for detail in error.errors()]
+        details = error.errors()
+        inner = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+        # a list whose items are wrong counts as too short as well
+        details = [item for item in details if item["type"] != "too_short" or item["loc"] not in inner]
+        lines = [f"  {_describe(cls, detail)}" for detail in details]
         raise BadInput(f"{source} is not a valid {kind}:\n" + "\n".join(dict.fromkeys(lines))) from None
 
 
@@ -80,9 +84,25 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
         return f"{key}: unknown key{nearest(str(location[-1]), _fields_at(cls, location[:-1]))}"
     if detail["type"] == "missing":
         return f"{key}: required key is missing"
+    context = detail.get("ctx", {})
+    if detail["type"] == "union_tag_not_found":
+        return f"{key}: the key 'kind' is missing"
+    if detail["type"] == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        close = difflib.get_close_matches(str(context["tag"]), tags, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        return f"{key}.kind: '{context['tag']}' is not valid; {hint}valid: {', '.join(map(repr, tags))}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if detail["type"] == "value_error":
         return f"{key}: {message}"
+    if detail["type"] == "tuple_type":
+        message = f"a list, e.g. [{json.dumps(detail['input'], default=str)}]"
+    elif detail["type"] == "string_pattern_mismatch":
+        message = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+    elif detail["type"] == "too_short":
+        message = f"a list of at least {context['min_length']}"
+    elif detail["type"] == "model_type":
+        message = "an object"
     value = json.dumps(detail["input"], default=str, ensure_ascii=False)
     return f"{key}: {value if len(value) < 80 else value[:77] + '...'} is not valid; expected {message}"
 

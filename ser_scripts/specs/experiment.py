@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from ser_scripts.specs.base import Spec
 from ser_scripts.specs.model import NAME_PATTERN
@@ -210,6 +210,22 @@ class CrossedSeeds(Spec):
     train_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
 
 
+def _form_of_seeds(value: Any) -> str:
+    if isinstance(value, dict):
+        return "crossed" if {"split_seeds", "train_seeds"} & value.keys() else "range"
+    if isinstance(value, SeedRange):
+        return "range"
+    return "crossed" if isinstance(value, CrossedSeeds) else "list"
+
+
+Seeds = Annotated[
+    Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Tag("list")]
+    | Annotated[SeedRange, Tag("range")]
+    | Annotated[CrossedSeeds, Tag("crossed")],
+    Discriminator(_form_of_seeds),
+]
+
+
 class ExperimentSpec(Spec):
     """What is compared: corpora, models, augmentations, split and seeds."""
 
@@ -224,12 +240,12 @@ class ExperimentSpec(Spec):
     """The labels of the task, all of the training corpora's when absent; other clips are left out and counted."""
     models: tuple[str, ...] = Field(min_length=1)
     """Model JSONs: a name (models/<name>.json) or a path, relative to the experiment file or the working directory."""
-    augmentations: tuple[AugmentationSpec | None, ...] = (None,)
+    augmentations: tuple[AugmentationSpec | None, ...] = Field(default=(None,), min_length=1)
     """Conditions; null is training on clean clips."""
     preprocess: tuple[PreprocessSpec, ...] = ()
     """Steps applied to every clip of every side, in order."""
     split: SplitSpec
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | SeedRange | CrossedSeeds = (0,)
+    seeds: Seeds = (0,)
     allow_dropped: tuple[str, ...] = ()
     """Clips (`<corpus>/<path>`) that may be missing, unreadable, silent, ... without stopping the run."""
 
@@ -263,6 +279,7 @@ class ExperimentSpec(Spec):
             "test": [corpus.name for corpus in self.test],
             "augmentations": [item.name if item else None for item in self.augmentations],
             "classes": list(self.classes or ()),
+            "train": ["+".join(corpus.name for corpus in corpora) for corpora in self.train],
             "seeds": [str(seed) for seed, *_ in self.seed_pairs()],
         }
         if isinstance(self.seeds, CrossedSeeds):

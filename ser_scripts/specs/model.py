@@ -45,7 +45,7 @@ EncoderSpec = Annotated[PretrainedEncoder | RandomEncoder, Field(discriminator="
 class LayersSpec(Spec):
     """Which hidden states of the encoder are used; 0 is the input to the first transformer layer."""
 
-    use: Literal["last", "weighted"] | Annotated[int, Field(ge=0)] = "last"
+    use: Literal["last", "weighted"] | Annotated[int, Field(ge=0, strict=True)] = "last"
     """`last`, the index of one layer, or `weighted`: a learned softmax-weighted sum of all of them."""
     pool_position: Literal["before", "after"] = "after"
     """With `weighted`: pool each layer and then weigh (`before`), or weigh frames and then pool (`after`)."""
@@ -103,7 +103,7 @@ class EarlyStoppingSpec(Spec):
 class TrainingSpec(Spec):
     """One training. Whatever can change a bit of the result stands here, threads and batch sizes included."""
 
-    epochs: Annotated[float, Field(gt=0)] = 20
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Clips per forward pass."""
     accumulation: Annotated[int, Field(ge=1)] = 1
@@ -117,7 +117,7 @@ class TrainingSpec(Spec):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all updates over which the learning rate rises from 0."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = "epoch"
+    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1, strict=True)] = "epoch"
     """Evaluate on the validation side every epoch, or every n updates."""
     select: Literal["val_uar", "val_accuracy", "val_loss", "last"] = "val_uar"
     """What picks the weights that are tested; `last` takes the last ones."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ser_scripts.files import writable_folder
 from ser_scripts.specs.base import Spec
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
@@ -32,7 +33,7 @@ def schema(name: str) -> str:
 
 def write_schemas(folder: Path) -> list[Path]:
     """Write all schemas; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, remedy="set --out")
     files = []
     for name in sorted(SCHEMAS):
         file = folder / name

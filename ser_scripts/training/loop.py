@@ -436,7 +436,7 @@ def read_history(file: Path) -> list[Evaluation]:
     """Read what `write_history` wrote, exactly."""
     header, *lines = file.read_text(encoding="utf-8").splitlines()
     if header != ",".join(HISTORY_COLUMNS):
-        raise BadInput(f"{file}: unexpected columns {header}")
+        raise BadInput(f"{file} is no history of a training: unexpected columns {header[:60]}; delete its folder")
     rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
     return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
 

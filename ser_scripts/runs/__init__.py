@@ -1,0 +1,1 @@
+"""Expand an experiment into runs and execute them."""

@@ -1,0 +1,199 @@
+"""What can be said and prepared before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ser_eval.run_folder import SPLIT_SIDES, run_name, write_json, write_table
+
+from ser_scripts.errors import BadInput
+from ser_scripts.files import writable_folder
+from ser_scripts.manifest import Manifest, build_manifest, describe, survey
+from ser_scripts.runs.plan import Plan, load_experiment, load_model, make_plan
+from ser_scripts.runs.execute import find_device
+from ser_scripts.runs.progress import counter
+from ser_scripts.runs.train_run import check_augmentations, check_models
+from ser_scripts.settings import Folders, folders
+from ser_scripts.specs.base import parse, read_spec_file
+from ser_scripts.specs.experiment import CorpusSpec, CsvCorpus, NamedCorpus
+from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
+
+BYTES_PER_PARAMETER = 4
+
+
+def corpus_spec(what: str) -> CorpusSpec:
+    """A corpus from a name, or from the path of a CSV file."""
+    if what.endswith((".csv", ".tsv")):
+        content = {"kind": "csv", "name": Path(what).stem, "path": str(Path(what).resolve())}
+        return parse(CsvCorpus, content, source=what, kind="corpus (its file name is its name)")
+    return parse(NamedCorpus, {"name": what}, source=what, kind="corpus name")
+
+
+def check_spec(
+    file: Path,
+    *,
+    low_seed: int | None,
+    high_seed: int | None,
+    overrides: Sequence[str],
+    allow_imports: Sequence[str],
+    say: Callable[[str], None],
+) -> tuple[list[str], bool]:
+    """Validate one spec file; returns what to print, and whether a split is refused."""
+    content = read_spec_file(file, kind="spec")
+    if "encoder" in content or ("model_path_or_name" in content and "train" not in content):
+        model, messages = load_model(file, overrides=[item.removeprefix("model.") for item in overrides])
+        lines = [*messages, f"{file}: model '{model.name}' is valid"]
+        if isinstance(model.encoder, PretrainedEncoder) and _encoder_bytes(model, folders()) is None:
+            lines.append(f"  encoder {model.encoder.model_path_or_name} is not on this machine: the hub will be asked")
+        return lines, False
+    experiment = load_experiment(file, low_seed=low_seed, high_seed=high_seed, overrides=overrides)
+    where = folders()
+    plan = make_plan(experiment, where, progress=say)
+    lines = [*experiment.messages, f"{file}: experiment '{experiment.spec.name}' is valid"]
+    for name, manifest in plan.manifests.items():
+        size = f"{len(manifest.clips)} clips, {_speakers(manifest)}, {len(manifest.dropped)} dropped"
+        lines.append(f"  corpus {name}: {size}")
+    distinct = {run.split.sha256 for run in plan.runs}
+    possible = {run.split.possible for run in plan.runs}
+    lines.append(
+        f"  {len(plan.runs)} runs over {len(distinct)} distinct splits"
+        + (f" of {next(iter(possible))} possible" if len(possible) == 1 and None not in possible else "")
+    )
+    for note in dict.fromkeys(note for run in plan.runs for note in run.split.notes):
+        lines.append(f"  note: {note}")
+    lines += [f"  refused: seed {seed}: {reason}" for seed, reason in plan.refused]
+    unchecked = check_models(plan, where, device=find_device(None), download=False)
+    check_augmentations(plan, allow_imports)
+    if unchecked:
+        lines.append(f"  not built, since the encoder is not on this machine: {', '.join(unchecked)}")
+    lines += _disk_lines(plan, where)
+    return lines, bool(plan.refused)
+
+
+def _speakers(manifest: Manifest) -> str:
+    return f"{manifest.clips['actor'].nunique()} speakers" if manifest.speakers_known else "SPEAKERS UNKNOWN"
+
+
+def _disk_lines(plan: Plan, where: Folders) -> list[str]:
+    """Estimated disk: decoded clips once, and per run the weights it keeps; checkpoints exist for one run at a time."""
+    seconds = sum(float(manifest.clips["duration_seconds"].sum()) for manifest in plan.manifests.values())
+    lines = [f"  disk: about {seconds * 16000 * 4 / 1e9:.2f} GB of decoded clips under {where.cache}"]
+    kept = peak = 0.0
+    unknown = set()
+    for run in plan.runs:
+        size = _encoder_bytes(run.model, where)
+        if size is None:
+            unknown.add(run.model.name)
+            continue
+        kept += size if run.model.training.save_model != "none" else 0
+        peak = max(peak, size * 5)  # checkpoint: weights and two moments; the new one stands beside best weights
+    gigabytes = f"{kept / 1e9:.2f} GB of weights under {where.runs}, and {peak / 1e9:.2f} GB while a run lasts"
+    lines.append(f"  disk: about {gigabytes}")
+    if unknown:
+        lines.append(f"  disk: not counted, since the encoder is not on this machine: {', '.join(sorted(unknown))}")
+    return lines
+
+
+def _encoder_bytes(model: ModelSpec, where: Folders) -> float | None:
+    """Bytes of an encoder's weights in float32; None when it is not on this machine."""
+    if not isinstance(model.encoder, PretrainedEncoder):
+        return 1e6 * BYTES_PER_PARAMETER
+    name = model.encoder.model_path_or_name
+    for place in [Path(name), *([where.models / name] if where.models else [])]:
+        files = sorted(place.glob("*.safetensors")) or sorted(place.glob("*.bin"))
+        if files:
+            return float(sum(_parameters(file) for file in files)) * BYTES_PER_PARAMETER
+    return None
+
+
+def _parameters(file: Path) -> int:
+    """Parameters of a safetensors file, from its header; a .bin file is taken for float32."""
+    if file.suffix != ".safetensors":
+        return file.stat().st_size // 4
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  not a dict
+    total = 0
+    for shape in shapes:
+        size = 1
+        for extent in shape:
+            size *= extent
+        total += size
+    return total
+
+
+def prepare_corpora(what: str, *, say: Callable[[str], None]) -> list[str]:
+    """Make the toy corpus, or read and check the corpora of an experiment; returns what to print."""
+    where = folders()
+    if what == "toy":
+        writable_folder(where.data, remedy="set SER_DATA")
+    if what.endswith(".json"):
+        plan = make_plan(load_experiment(Path(what)), where, progress=say)
+        return [f"{name}: {len(one.clips)} clips, {_speakers(one)}" for name, one in plan.manifests.items()]
+    if what == "toy":
+        from ser_scripts.corpora import toy
+
+        toy.generate(where.data / "toy", progress=counter(say, "making the toy corpus"))
+    manifest = build_manifest(
+        corpus_spec(what), data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {what}")
+    )
+    return [f"{what}: {len(manifest.clips)} clips, {_speakers(manifest)} under {manifest.root}"]
+
+
+def write_splits(
+    file: Path,
+    out: Path,
+    *,
+    low_seed: int | None,
+    high_seed: int | None,
+    overrides: Sequence[str],
+    say: Callable[[str], None],
+) -> list[str]:
+    """Write every split as `<out>/<train corpora>/seed-<n>[-fold-<k>].csv`, with splits.json beside."""
+    plan = make_plan(
+        load_experiment(file, low_seed=low_seed, high_seed=high_seed, overrides=overrides), folders(), progress=say
+    )
+    writable_folder(out, remedy="set --out")
+    lines = [f"refused: seed {seed}: {reason}" for seed, reason in plan.refused]
+    written: dict[str, dict[str, Any]] = {}
+    for run in plan.runs:
+        name = f"{'+'.join(run.train_corpora)}/{run_name(run.seed, run.split.fold)}.csv"
+        if name in written:
+            continue
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        write_table(out / name, run.split.table)
+        sizes = {side: int((run.split.table["split"] == side).sum()) for side in SPLIT_SIDES}
+        written[name] = {"sha256": run.split.sha256, "clips": sizes, "notes": list(run.split.notes)}
+        shown = ", ".join(f"{side} {size}" for side, size in sizes.items() if size)
+        lines.append(f"{out / name}: {shown}; sha256 {run.split.sha256[:12]}")
+    if not written:
+        raise BadInput("\n".join([f"{file}: no split could be drawn", *lines]))
+    write_json(out / "splits.json", written)
+    return lines
+
+
+def describe_corpus(what: str, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Describe a corpus as it lies on this machine, faulty clips included in the count of dropped ones."""
+    where = folders()
+    return describe(
+        survey(
+            corpus_spec(what), data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {what}")
+        )
+    )
+
+
+def format_description(description: dict[str, Any]) -> str:
+    """The description of a corpus as text."""
+    lines = []
+    for key, value in description.items():
+        if isinstance(value, dict):
+            lines.append(f"{key}:")
+            for name, inner in value.items():
+                shown = ", ".join(f"{k} {v}" for k, v in inner.items()) if isinstance(inner, dict) else inner
+                lines.append(f"  {name}: {shown}")
+        else:
+            lines.append(f"{key}: {value}")
+    return "\n".join(lines)

@@ -1,0 +1,301 @@
+"""Execute the runs of a plan: skip what is finished, refuse what does not fit, train the rest here or in processes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from ser_eval import run_folder
+from ser_scripts.errors import BadInput, Finding
+from ser_scripts.files import writable_folder
+from ser_scripts.manifest import Manifest
+from ser_scripts.runs.plan import Plan, Run
+from ser_scripts.runs.train_run import check_models, run_identity, train_run
+from ser_scripts.settings import Folders
+from ser_scripts.specs.base import digest
+from ser_scripts.training.clock import duration
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ between two executions without changing a number (on one device)."""
+
+    device: str = "cpu"
+    jobs: int = 1
+    loader_workers: int = 0
+    force: bool = False
+    """Move a run folder of another spec aside instead of refusing."""
+    allow_imports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to train one run."""
+
+    run: Run
+    identity: dict[str, Any]
+    manifests: dict[str, Manifest]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run."""
+
+    folder: Path
+    status: str
+    """`finished`, `already finished` or `failed`."""
+    seconds: float
+    message: str = ""
+
+
+def find_device(wanted: str | None) -> str:
+    """The device asked for, or `cuda` or `mps` where there is one, else `cpu`.
+
+    Raises:
+        BadInput: an unknown device, or one that this machine lacks
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted is None:
+        return next(name for name, present in there.items() if present)
+    if not there.get(wanted, False):
+        present = ", ".join(name for name, one in there.items() if one)
+        raise BadInput(
+            f"--device {wanted}: not available; on this machine: {present} (CUDA_VISIBLE_DEVICES picks one of several GPUs)"
+        )
+    return wanted
+
+
+def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[str], None]) -> list[Outcome]:
+    """Execute every run of a plan that is not finished yet.
+
+    Raises:
+        BadInput: if a run folder of another spec is in the way, the disk is full, or another process holds a run
+        SplitRefused: never; refused splits are the caller's to report before
+    """
+    root = folders.runs / plan.experiment.spec.name
+    writable_folder(root, remedy="set SER_RUNS")
+    check_models(plan, folders, device=options.device)
+    todo: list[_Job] = []
+    outcomes: list[Outcome] = []
+    for run in plan.runs:
+        identity = run_identity(run, plan.manifests, folders, allow_imports=options.allow_imports)
+        with _lock(run, folders) if options.force else contextlib.nullcontext():
+            finished = _is_finished(run, identity, folders, force=options.force)
+        if finished:
+            _refresh_words(run, folders)
+            outcomes.append(Outcome(run.folder, "already finished", 0.0))
+        else:
+            todo.append(_Job(run, identity, _needed(run, plan)))
+    with FileLock(_locks(root) / "experiment.lock"):
+        write_plan(root, plan)
+        write_clips(root, list(plan.manifests.values()))
+    if outcomes:
+        say(f"{len(outcomes)} of {len(plan.runs)} runs are finished already")
+    total, started = len(plan.runs), time.monotonic()
+    jobs = min(options.jobs, max(1, len(todo)))
+    if jobs > 1:
+        results = _in_processes(todo, folders, options, jobs, total)
+    else:
+        results = _here(todo, folders, options, total, say)
+    for done, outcome in enumerate(results, start=1):
+        outcomes.append(outcome)
+        elapsed = time.monotonic() - started
+        left = elapsed / done * (len(todo) - done)
+        why = f": {outcome.message}" if outcome.message else ""
+        say(f"{outcome.status}: {outcome.folder.as_posix()} ({duration(outcome.seconds)}){why}")
+        if done < len(todo):
+            say(f"{total - len(todo) + done} of {total} runs finished, about {duration(left)} left")
+    return outcomes
+
+
+def _here(
+    todo: Sequence[_Job], folders: Folders, options: Options, total: int, say: Callable[[str], None]
+) -> Iterator[Outcome]:
+    for number, job in enumerate(todo, start=total - len(todo) + 1):
+        yield execute_run(job, folders, options, f"run {number}/{total}", say)
+
+
+def _in_processes(
+    todo: Sequence[_Job], folders: Folders, options: Options, jobs: int, total: int
+) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupt) as pool:
+        try:
+            futures = [
+                pool.submit(execute_run, job, folders, options, f"run {number}/{total}", _print_line)
+                for number, job in enumerate(todo, start=total - len(todo) + 1)
+            ]
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:  # Ctrl-C or a failing run: the rest must not go on; its checkpoints stand
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _needed(run: Run, plan: Plan) -> dict[str, Manifest]:
+    return {name: plan.manifests[name] for name in sorted(set(run.split.table["corpus"]))}
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _print_line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_clips(root: Path, manifests: Sequence[Manifest]) -> None:
+    """Write what the evaluation needs to know of the clips; rows of other corpora that stand there already stay."""
+    file = root / run_folder.CLIPS
+    tables = [manifest.clips[run_folder.CLIP_COLUMNS].astype(str) for manifest in manifests]
+    if file.is_file():
+        before = run_folder.read_table(file, run_folder.CLIP_COLUMNS)
+        tables.append(before[~before["corpus"].isin([manifest.corpus for manifest in manifests])])
+    run_folder.write_table(file, pd.concat(tables).sort_values(["corpus", "path"]))
+
+
+def write_plan(root: Path, plan: Plan) -> None:
+    """Write which runs are to exist; a range of seeds adds to what was planned before, a whole experiment replaces it."""
+    file = root / run_folder.PLAN
+    runs = {_below(run) for run in plan.runs}
+    if plan.experiment.seed_flags and file.is_file():
+        runs |= set(run_folder.read_json(file)["runs"])
+    run_folder.write_json(file, {"runs": sorted(runs)})
+
+
+def _refresh_words(run: Run, folders: Folders) -> None:
+    """Bring description and factors of a finished run up to date: they name it, and change no number."""
+    file = folders.runs / run.folder / run_folder.RUN
+    record = run_folder.read_json(file)
+    words = {"description": run.experiment.description, "factors": run.model.factors}
+    if any(record[key] != value for key, value in words.items()):
+        run_folder.write_json(file, record | words)
+
+
+def _locks(root: Path) -> Path:
+    return writable_folder(root / ".locks", remedy="set SER_RUNS")
+
+
+@contextlib.contextmanager
+def _lock(run: Run, folders: Folders) -> Iterator[None]:
+    """Hold one run; another process that holds it is an error at once."""
+    lock = FileLock(_locks(folders.runs / run.experiment.name) / f"{digest(_below(run))[:16]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BadInput(
+            f"{folders.runs / run.folder}: another process is training this run; wait for it, or stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _below(run: Run) -> str:
+    return run.folder.relative_to(run.experiment.name).as_posix()
+
+
+def _is_finished(run: Run, identity: dict[str, Any], folders: Folders, *, force: bool) -> bool:
+    """Whether the run is there, of the same spec and data; a different one in its place is an error, or moved aside."""
+    final = folders.runs / run.folder
+    for place in (final, final.with_name(final.name + run_folder.PARTIAL_SUFFIX)):
+        if place.exists() and not place.is_dir():
+            raise BadInput(f"{place} is in the way: a run needs a folder of this name")
+        if not (place / run_folder.SPEC).is_file():
+            continue
+        old = run_folder.read_json(place / run_folder.SPEC)
+        difference = _differences(old, identity)
+        if difference and not force:
+            listing = "\n".join(f"  {line}" for line in difference[:10])
+            raise BadInput(
+                f"{place} was made from another spec or other data:\n{listing}\n"
+                "Give the experiment another name, or use --force to move the old folder aside."
+            )
+        if difference:
+            stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+            aside = folders.runs / run.experiment.name / "old" / f"{stamp}-{_below(run).replace('/', '_')}"
+            aside.parent.mkdir(exist_ok=True)
+            place.rename(aside)
+    if not (final / run_folder.RUN).is_file():
+        return False
+    tested = sorted(set(run.split.table.loc[run.split.table["split"] == "test", "corpus"]))
+    needed = [run_folder.SPEC, run_folder.SPLIT, run_folder.HISTORY, *map(run_folder.prediction_file, tested)]
+    if gone := [name for name in needed if not (final / name).is_file()]:
+        raise BadInput(f"{final} is damaged: {', '.join(gone)} is not there; delete the folder and train again")
+    return True
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for name in sorted({*old, *new}):
+            lines += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return lines
+    return [] if old == new else [f"{key}: was {old!r}, is {new!r}"]
+
+
+def execute_run(
+    job: _Job, folders: Folders, options: Options, prefix: str, say: Callable[[str], None]
+) -> Outcome:
+    """Train one run, or go on where a kill left it; leaves the run folder whole or `.partial`."""
+    run, started = job.run, time.monotonic()
+    name = f"{prefix}  {_below(run)}"
+    try:
+        with _lock(run, folders):
+            if _is_finished(run, job.identity, folders, force=False):  # by another process, in the meantime
+                return Outcome(run.folder, "already finished", 0.0)
+            train_run(
+                run,
+                job.identity,
+                job.manifests,
+                folders,
+                device=options.device,
+                loader_workers=options.loader_workers,
+                allow_imports=options.allow_imports,
+                report=lambda text: say(f"{name}  {text}"),
+            )
+    except Finding as finding:
+        return Outcome(run.folder, "failed", time.monotonic() - started, str(finding))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_disk_full(error, folders):
+            raise
+        raise BadInput(
+            f"no space left on the disk of {folders.runs} or {folders.cache} while running {run.folder}; "
+            "free some and run the same command again: it goes on from the last checkpoint"
+        ) from error
+    finally:
+        gc.collect()  # the Trainer's cycles would keep clips and weights of runs that are done
+    return Outcome(run.folder, "finished", time.monotonic() - started)
+
+
+def _is_disk_full(error: BaseException, folders: Folders) -> bool:
+    """Whether a failed write was for lack of space; torch and safetensors say so in their own ways."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    if "No space left" in str(error) or "os error 28" in str(error):
+        return True
+    written = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
+    return written and shutil.disk_usage(folders.runs).free < 1 << 20
+
+

@@ -1,0 +1,174 @@
+"""Predict with finished runs: on a further corpus, or for a table of models and CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from ser_eval import run_folder
+from ser_eval.evaluate import evaluate_predictions
+
+from ser_scripts.errors import BadInput, SplitRefused
+from ser_scripts.files import writable_folder
+from ser_scripts.leaks import read_delimited
+from ser_scripts.manifest import Manifest, build_manifest
+from ser_scripts.runs.check import corpus_spec
+from ser_scripts.runs.execute import find_device, write_clips
+from ser_scripts.runs.train_run import prediction_table
+from ser_scripts.runs.heard import heard_by
+from ser_scripts.runs.progress import counter
+from ser_scripts.settings import folders
+from ser_scripts.specs.base import parse
+from ser_scripts.specs.experiment import ExperimentSpec, PreprocessSpec
+
+TABLE_COLUMNS = ["model_name", "dataset_name", "model_path", "eval_csv_path", "eval_out_path"]
+
+
+def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[str], None]) -> None:
+    """Predict on all clips of a corpus with every finished run of an experiment that kept its weights.
+
+    Raises:
+        SplitRefused: if a run has trained or selected on speakers or recordings of that corpus
+        BadInput: if no run kept weights
+    """
+    spec = corpus_spec(corpus)
+    where = folders()
+    manifest = build_manifest(
+        spec, data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {spec.name}")
+    )
+    runs = run_folder.find_runs(folder)
+    if not runs:
+        raise BadInput(f"{folder} holds no finished run; train first")
+    for run in runs:  # all of them before the first is predicted, so that a cell never holds some seeds only
+        own = {*run.record["train_corpora"], *run.record["test_corpora"]}
+        if spec.name in own:
+            raise BadInput(
+                f"{run.path}: '{spec.name}' is a corpus of this run already; give the CSV another file name, "
+                "or evaluate without --on"
+            )
+        if run.spec["model"]["training"]["save_model"] == "none":
+            raise BadInput(f"{run.path} kept no weights (training.save_model is 'none')")
+        if len(shared := sorted(set(manifest.clips["class_id"]) & set(run.record["labels"]))) < 2:
+            raise BadInput(
+                f"'{spec.name}' shares {', '.join(shared) or 'no class'} with the labels of {run.path} "
+                f"({', '.join(run.record['labels'])}); a test needs two classes"
+            )
+        _refuse_other_weights(run)
+        _refuse_heard(run.path, manifest)
+    write_clips(folder, [manifest])
+    for run in runs:
+        target = run.path / run_folder.prediction_file(spec.name)
+        table = predict_clips(run.path / run_folder.MODEL, manifest, _preprocess(run), device=device, say=say)
+        run_folder.write_table(target, table)
+        say(f"{target}: {len(table)} clips")
+
+
+def _refuse_other_weights(run: run_folder.RunFolder) -> None:
+    """Refuse a run that kept other weights than those it was tested with."""
+    training = run.spec["model"]["training"]
+    if training["save_model"] == "last" != training["select"]:
+        raise BadInput(
+            f"{run.path} kept its last weights (training.save_model), but was tested with those that "
+            f"'{training['select']}' selected: figures of both would stand in one row"
+        )
+
+
+def _refuse_heard(run: Path, manifest: Manifest) -> None:
+    """Refuse to test a run on speakers or recordings that it has trained or selected on."""
+    if known := heard_by(run).meets(manifest.clips):
+        more = f", ... ({len(known)} in all)" if len(known) > 5 else ""
+        raise SplitRefused(
+            f"{run}: has trained or selected on speakers or recordings of '{manifest.corpus}': "
+            f"{', '.join(known[:5])}{more}; its own test side is evaluated without --on"
+        )
+
+
+def _preprocess(run: run_folder.RunFolder) -> tuple[PreprocessSpec, ...]:
+    """The preprocessing steps that a run was trained with."""
+    content = run.spec["experiment"]
+    probe = {
+        "name": content["name"],
+        "train": content["train"],
+        "models": ["any"],
+        "split": content["split"],
+        "test": content["test"],
+        "preprocess": content["preprocess"],
+    }
+    return parse(ExperimentSpec, probe, source=str(run.path / run_folder.SPEC), kind="run record").preprocess
+
+
+def predict_clips(
+    model_folder: Path,
+    manifest: Manifest,
+    preprocess: tuple[PreprocessSpec, ...],
+    *,
+    device: str | None,
+    say: Callable[[str], None],
+) -> pd.DataFrame:
+    """Predictions of a saved model on every clip of a manifest."""
+    import torch
+
+    from ser_scripts.audio.store import open_store
+    from ser_scripts.modeling.model import SerModel
+    from ser_scripts.training.data import Clip, FeatureSource
+    from ser_scripts.training.loop import predict_logits, softmax
+
+    if not (model_folder / "config.json").is_file():
+        raise BadInput(f"{model_folder}: no saved model there (training.save_model 'none' keeps no weights)")
+    model = SerModel.load(model_folder)
+    target = torch.device(find_device(device))
+    torch.set_num_threads(model.spec.training.threads)
+    model.to(target)
+    store = open_store(manifest, model.encoder.sample_rate_hz, preprocess, folders().cache, counter(say, "decoding"))
+    rows = manifest.clips
+    clips = [Clip(corpus, path, -1) for corpus, path in zip(rows["corpus"], rows["path"], strict=True)]
+    source = FeatureSource(clips, {manifest.corpus: store}, model.encoder)
+    logits = predict_logits(model, source, model.spec.training, target)
+    return prediction_table(rows, softmax(logits), list(model.labels))
+
+
+def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]) -> list[str]:
+    """Evaluate each row of a table: a saved model on the clips of a CSV.
+
+    The model path is a run folder or its `model` folder; eval_csv_path is a CSV of clips, or a folder that holds
+    test.csv. Into eval_out_path go predictions.csv and metrics.json.
+    """
+    table = read_delimited(file, TABLE_COLUMNS, what="table of models")
+    where = folders()
+    lines = []
+    if table.empty:
+        raise BadInput(f"{file} has no rows")
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        if empty := [column for column in TABLE_COLUMNS if not row[column]]:
+            raise BadInput(f"{file}: row {number} has no {', '.join(empty)}")
+        run = Path(row["model_path"])
+        model_folder = run / run_folder.MODEL if (run / run_folder.RUN).is_file() else run
+        steps: tuple[PreprocessSpec, ...] = ()
+        record = model_folder.parent / run_folder.RUN
+        if record.is_file():
+            steps = _preprocess(run_folder.RunFolder(record.parent, run_folder.read_json(record)))
+        csv = Path(row["eval_csv_path"])
+        csv = csv / "test.csv" if csv.is_dir() else csv
+        corpus = corpus_spec(str(csv))
+        if corpus.kind != "csv":
+            raise BadInput(f"{file}: eval_csv_path: '{csv}' is neither a .csv or .tsv file nor a folder with test.csv")
+        manifest = build_manifest(
+            corpus, data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {corpus.name}")
+        )
+        if record.is_file():
+            _refuse_heard(record.parent, manifest)
+        predictions = predict_clips(model_folder, manifest, steps, device=device, say=say)
+        out = Path(row["eval_out_path"])
+        writable_folder(out, remedy="set eval_out_path")
+        run_folder.write_table(out / "predictions.csv", predictions)
+        labels = [
+            column.removeprefix(run_folder.PROBABILITY_PREFIX)
+            for column in predictions.columns
+            if column.startswith(run_folder.PROBABILITY_PREFIX)
+        ]
+        metrics = evaluate_predictions(predictions, labels)
+        run_folder.write_json(out / run_folder.METRICS, metrics)
+        uar = metrics["uar"] if metrics["uar"] is not None else metrics["uar_present"]
+        lines.append(f"{row['model_name']} on {row['dataset_name']}: UAR {uar:.4f}, {len(predictions)} clips -> {out}")
+    return lines

@@ -1,0 +1,391 @@
+"""One run: train, predict, and leave a whole run folder; a kill anywhere leaves a `.partial` one that goes on."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser_eval import run_folder
+from ser_scripts import __version__
+from ser_scripts.errors import BadInput
+from ser_scripts.manifest import Manifest
+from ser_scripts.runs.heard import Heard, heard_by
+from ser_scripts.runs.plan import Plan, Run
+from ser_scripts.runs.progress import counter
+from ser_scripts.settings import Folders
+from ser_scripts.specs.base import digest
+from ser_scripts.specs.experiment import AugmentationSpec
+from ser_scripts.specs.model import PretrainedEncoder
+from ser_scripts.splits import write_split
+
+DEVICE = "device.txt"
+"""In a `.partial` folder: what it was trained on so far; another device would give other bits."""
+
+
+def train_run(
+    run: Run,
+    identity: dict[str, Any],
+    manifests: dict[str, Manifest],
+    folders: Folders,
+    *,
+    device: str,
+    loader_workers: int,
+    allow_imports: Sequence[str],
+    report: Callable[[str], None],
+) -> None:
+    """Train one run to its end. The caller holds the run's lock and has checked what lies in its place."""
+    import torch
+
+    from ser_scripts.audio.store import open_store
+    from ser_scripts.augment import Augmenter
+    from ser_scripts.modeling.encoders import build_encoder
+    from ser_scripts.modeling.losses import class_weights
+    from ser_scripts.modeling.model import SerModel
+    from ser_scripts.training import loop
+    from ser_scripts.training.data import Clip, FeatureSource, TrainingSet
+    from ser_scripts.training.seeding import derive, seed_everything
+
+    spec = run.model
+    began = datetime.datetime.now(datetime.UTC)
+    clock = time.monotonic()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS is not deterministic
+    torch.set_num_threads(spec.training.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+
+    final = folders.runs / run.folder
+    partial = final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
+    if (partial / run_folder.RUN).is_file():  # killed between the last file and the rename
+        _finish(partial, final)
+        return
+    partial.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(partial / run_folder.SPEC, identity)
+    if (partial / DEVICE).is_file() and (before := (partial / DEVICE).read_text(encoding="utf-8")) != device:
+        raise BadInput(f"{partial} was begun on '{before}'; go on with --device {before}, or delete the folder")
+    run_folder.write_text(partial / DEVICE, device)
+    table = run.split.table
+    write_split(run.split, partial)
+
+    seed_everything(derive("init", run.train_seed))
+    encoder = build_encoder(spec.encoder, models=folders.models)
+    labels = list(run.labels)
+    used = table[table["split"] != "unused"]
+    stores = {
+        corpus: open_store(
+            manifests[corpus],
+            encoder.sample_rate_hz,
+            run.experiment.preprocess,
+            folders.cache,
+            counter(report, f"decoding {corpus}"),
+        )
+        for corpus in sorted(set(used["corpus"]))
+    }
+
+    def source(side: str, corpus: str | None = None) -> FeatureSource:
+        rows = table[(table["split"] == side) & ((table["corpus"] == corpus) | (corpus is None))]
+        index = {label: number for number, label in enumerate(labels)}
+        clips = [
+            Clip(name, path, index.get(label, -1))
+            for name, path, label in zip(rows["corpus"], rows["path"], rows["class_id"], strict=True)
+        ]
+        return FeatureSource(clips, stores, encoder)
+
+    train_side = source("train")
+    counts = [sum(clip.label == number for clip in train_side.clips) for number in range(len(labels))]
+    weights = class_weights(counts) if spec.loss.class_weights else None
+    model = SerModel(spec, labels, encoder=encoder, class_weights=weights)
+    if run.init_from is not None:
+        _initialise_from(model, run.init_from)
+    if spec.training.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    model.to(device)
+    augmenter = (
+        Augmenter(run.augmentation, seed=run.train_seed, allow_imports=allow_imports, base=run.base)
+        if run.augmentation
+        else None
+    )
+    trained = loop.train(
+        model,
+        spec.training,
+        seed=run.train_seed,
+        labels=labels,
+        training=TrainingSet(
+            train_side, seed=run.train_seed, augmenter=augmenter, max_seconds=spec.training.max_seconds
+        ),
+        validation=source("validation"),
+        folder=partial,
+        device=device,
+        loader_workers=loader_workers,
+        run_name=run.folder.as_posix(),
+        report=report,
+    )
+    (partial / run_folder.PREDICTIONS).mkdir(exist_ok=True)
+    for corpus in sorted(set(table.loc[table["split"] == "test", "corpus"])):
+        test_side = source("test", corpus)
+        logits = loop.predict_logits(model, test_side, spec.training, torch.device(device))
+        rows = table[(table["split"] == "test") & (table["corpus"] == corpus)]
+        predictions = prediction_table(rows, loop.softmax(logits), labels)
+        run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
+
+    if spec.training.save_model == "last":
+        loop.load_weights(model, partial / loop.LAST, torch.device(device))
+    if spec.training.save_model != "none":
+        model.save(partial / run_folder.MODEL)
+    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
+    record = _record(run, manifests, identity, trained, encoder.identity(), began)
+    record |= {"device": device, "seconds": round(time.monotonic() - clock, 3)}
+    record["augmentation_inputs"] = augmenter.input_sha256() if augmenter else {}
+    run_folder.write_json(partial / run_folder.RUN, record)
+    _finish(partial, final)
+
+
+def _finish(partial: Path, final: Path) -> None:
+    """Remove what only a resume needs, and give the folder its name."""
+    from ser_scripts.training import loop
+
+    for leftover in (loop.CHECKPOINTS, loop.BEST):
+        if (partial / leftover).is_dir():
+            shutil.rmtree(partial / leftover)
+    for leftover in (loop.LAST, DEVICE):
+        (partial / leftover).unlink(missing_ok=True)
+    partial.rename(final)
+
+
+def prediction_table(rows: pd.DataFrame, probabilities: Any, labels: Sequence[str]) -> pd.DataFrame:
+    """The table of one prediction file, rows by path.
+
+    Args:
+        rows: clips with corpus, path, actor, gender and class_id, N rows
+        probabilities: (N, K), in the order of `rows` and `labels`
+        labels: the K labels, sorted
+    """
+    table = rows[["corpus", "path", "actor", "gender"]].reset_index(drop=True)
+    table["truth"] = rows["class_id"].to_numpy()
+    table["prediction"] = [labels[index] for index in probabilities.argmax(axis=1)]
+    table["correct"] = (table["truth"] == table["prediction"]).astype(int)
+    for number, label in enumerate(labels):
+        table[run_folder.PROBABILITY_PREFIX + label] = probabilities[:, number]
+    return table.sort_values("path", kind="stable")
+
+
+def _initialise_from(model: Any, run: Path) -> None:
+    """Copy the weights of a finished run: all of them when its labels are the same, else the encoder's."""
+    from ser_scripts.modeling.model import SerModel
+
+    if not (run / run_folder.MODEL).is_dir():
+        raise BadInput(f"init_from: {run} kept no weights (its training.save_model was 'none')")
+    start = SerModel.load(run / run_folder.MODEL)
+    same_task = start.labels == model.labels
+    target, source = (model, start) if same_task else (model.encoder, start.encoder)
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise BadInput(
+            f"init_from: the model in {run / run_folder.MODEL} is built in another way than '{model.spec.name}': "
+            f"{str(error).splitlines()[1].strip()}"
+        ) from None
+
+
+def _record(
+    run: Run,
+    manifests: dict[str, Manifest],
+    identity: dict[str, Any],
+    trained: Any,
+    encoder: dict[str, Any],
+    began: datetime.datetime,
+) -> dict[str, Any]:
+    """The content of run.json."""
+    table = run.split.table
+    sides = run_folder.SPLIT_SIDES
+    speakers = {
+        side: len(set(zip(rows["corpus"], rows["actor"], strict=True)))
+        for side, rows in table.groupby("split", sort=True)
+        if side != "unused"
+    }
+    heard = heard_by(run.init_from) if run.init_from else Heard()
+    return {
+        "experiment": run.experiment.name,
+        "description": run.experiment.description,
+        "model": run.model.name,
+        "augmentation": run.augmentation.name if run.augmentation else None,
+        "factors": run.model.factors,
+        "train_corpora": run.train_corpora,
+        "test_corpora": sorted(set(table.loc[table["split"] == "test", "corpus"])),
+        "seed": run.seed,
+        "split_seed": run.split_seed,
+        "train_seed": run.train_seed,
+        "fold": run.split.fold,
+        "split_kind": run.split.kind,
+        "split_sha256": run.split.sha256,
+        "splits_possible": run.split.possible,
+        "speaker_dependent": run.split.speaker_dependent,
+        "speakers_unknown": run.split.speakers_unknown,
+        "not_comparable": run.split.speaker_dependent or run.model.training.select == "last",
+        "split_notes": list(run.split.notes),
+        "labels": list(run.labels),
+        "n_clips": {side: int((table["split"] == side).sum()) for side in sides},
+        "n_speakers": {side: speakers.get(side, 0) for side in ("train", "validation", "test")},
+        "spec_digest": digest(identity),
+        "manifest_sha256": identity["manifest_sha256"],
+        "dropped": [
+            {"corpus": name, "path": path, "reason": reason}
+            for name in identity["manifest_sha256"]
+            for path, reason in manifests[name].dropped[["path", "reason"]].itertuples(index=False)
+        ],
+        "left_out": [dict(zip(("corpus", "path", "class_id"), clip, strict=True)) for clip in run.left_out],
+        "preprocess": [step.model_dump(mode="json") for step in run.experiment.preprocess],
+        "code": _code(),
+        "started": began.isoformat(timespec="seconds"),
+        "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "resumed_from_step": trained.resumed_from_step,
+        "threads": run.model.training.threads,
+        "chance_uar": 1 / len(run.labels),
+        "selected_by": run.model.training.select,
+        "best_step": trained.selected.step,
+        "best_epoch": trained.selected.epoch,
+        "best_val_uar": trained.selected.val_uar,
+        "epochs_run": trained.history[-1].epoch,
+        "encoder": encoder,
+        "init_from": str(run.init_from) if run.init_from else None,
+        "inputs": identity["inputs"],
+        "seen_speakers": sorted(map(list, heard.trained | heard.selected)),
+    }
+
+
+def _code() -> dict[str, Any]:
+    """Version, and commit and dirty flag where the package lies in a git checkout."""
+    here = Path(__file__).resolve().parents[2]
+    commit, dirty = None, None
+    if (here / ".git").exists() and shutil.which("git"):
+        show, status = (
+            subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=False)
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+        if show.returncode == 0 and status.returncode == 0:
+            commit, dirty = show.stdout.strip(), bool(status.stdout.strip())
+    return {"version": __version__, "commit": commit, "dirty": dirty}
+
+
+def environment(device: str) -> str:
+    """Packages, Python, CPU and GPU of this machine, as text."""
+    import torch
+
+    lines = [
+        f"python {platform.python_version()}",
+        f"platform {platform.platform()}",
+        f"cpu {_cpu()}",
+        f"cores {os.cpu_count()}",
+        f"device {device}",
+    ]
+    if device == "cuda":
+        lines += [f"gpu {torch.cuda.get_device_name()}", f"cuda {torch.version.cuda}"]
+    if os.environ.get("SER_IMAGE_DIGEST"):
+        lines.append(f"image {os.environ['SER_IMAGE_DIGEST']}")
+    packages = {f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}
+    return "\n".join([*lines, "", *sorted(packages, key=str.lower)]) + "\n"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def check_models(plan: Plan, folders: Folders, *, device: str, download: bool = True) -> list[str]:
+    """Build every model of a plan once, so that a fault shows before the first run and not after it.
+
+    Args:
+        plan: the runs
+        folders: where encoders lie
+        device: what the runs will train on
+        download: fetch encoders that are not on this machine; else they are left unchecked
+
+    Returns:
+        Names of models left unchecked
+
+    Raises:
+        BadInput: naming the model and the fault
+    """
+    from ser_scripts.modeling.encoders import build_encoder, resolve
+    from ser_scripts.modeling.model import SerModel
+
+    unchecked = []
+    for run in {run.model.name: run for run in plan.runs}.values():
+        spec = run.model
+        if spec.training.precision == "fp16" and device == "cpu":
+            raise BadInput(f"model '{spec.name}': training.precision 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
+        for tracker in spec.training.track:
+            if importlib.util.find_spec(tracker) is None:
+                raise BadInput(
+                    f"model '{spec.name}': training.track: '{tracker}' is not installed; "
+                    f".venv/bin/pip install -e '.[{tracker}]', or leave it out"
+                )
+        if isinstance(spec.encoder, PretrainedEncoder) and not download:
+            name = spec.encoder.model_path_or_name
+            if isinstance(resolve(name, revision=spec.encoder.revision, models=folders.models), str):
+                unchecked.append(spec.name)
+                continue
+        try:
+            encoder = build_encoder(spec.encoder, models=folders.models)
+            model = SerModel(spec, run.labels, encoder=encoder)
+            if run.init_from is not None:
+                _initialise_from(model, run.init_from)
+        except BadInput as error:
+            raise BadInput(f"model '{spec.name}': {error}") from None
+    return unchecked
+
+
+def check_augmentations(plan: Plan, allow_imports: Sequence[str]) -> None:
+    """Build every augmentation of a plan once.
+
+    Raises:
+        BadInput: a class that is not allowed or does not exist, a wrong argument, a missing file
+    """
+    for run in {run.augmentation.name: run for run in plan.runs if run.augmentation}.values():
+        _augmentation_inputs(run, allow_imports)
+
+
+def run_identity(
+    run: Run, manifests: dict[str, Manifest], folders: Folders, *, allow_imports: Sequence[str]
+) -> dict[str, Any]:
+    """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
+    from ser_scripts.modeling.encoders import locate
+
+    inputs: dict[str, Any] = {}
+    if isinstance(run.model.encoder, PretrainedEncoder):
+        inputs["encoder_sha256"] = locate(run.model.encoder, models=folders.models)[1]["sha256"]
+    if run.init_from is not None:
+        inputs["init_from"] = run_folder.read_json(run.init_from / run_folder.RUN)["spec_digest"]
+    if run.augmentation is not None:
+        inputs["augmentation_sha256"] = _augmentation_inputs(run, allow_imports)
+    shas = {name: manifests[name].sha256 for name in sorted(set(run.split.table["corpus"]))}
+    return {**run.resolved_spec(), "manifest_sha256": shas, "inputs": inputs}
+
+
+def _augmentation_inputs(run: Run, allow_imports: Sequence[str]) -> dict[str, str]:
+    """Checksums of the files that an augmentation reads; building it also finds its faults before any training."""
+    assert run.augmentation is not None
+    return _inputs_of(run.augmentation.model_dump_json(by_alias=True), run.base, tuple(allow_imports))
+
+
+@functools.cache
+def _inputs_of(augmentation: str, base: Path, allow_imports: tuple[str, ...]) -> dict[str, str]:
+    from ser_scripts.augment import Augmenter
+
+    spec = AugmentationSpec.model_validate_json(augmentation)
+    return Augmenter(spec, seed=0, allow_imports=allow_imports, base=base).input_sha256()
