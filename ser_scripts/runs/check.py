@@ -64,7 +64,7 @@ def check_spec(
     for note in dict.fromkeys(note for run in plan.runs for note in run.split.notes):
         lines.append(f"  note: {note}")
     lines += [f"  refused: seed {seed}: {reason}" for seed, reason in plan.refused]
-    unchecked = check_models(plan, where, device=find_device(None), download=False)
+    unchecked = check_models(plan.runs, where, device=find_device(None), download=False)
     check_augmentations(plan, allow_imports)
     if unchecked:
         lines.append(f"  not built, since the encoder is not on this machine: {', '.join(unchecked)}")

@@ -87,12 +87,11 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
     """Execute every run of a plan that is not finished yet.
 
     Raises:
-        BadInput: if a run folder of another spec is in the way, the disk is full, or another process holds a run
-        SplitRefused: never; refused splits are the caller's to report before
+        BadInput: if a model cannot be built, a run folder of another spec is in the way or damaged, the disk is full, or
+            another process holds a run
     """
     root = folders.runs / plan.experiment.spec.name
     writable_folder(root, remedy="set SER_RUNS")
-    check_models(plan, folders, device=options.device)
     todo: list[_Job] = []
     outcomes: list[Outcome] = []
     for run in plan.runs:
@@ -104,6 +103,7 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
             outcomes.append(Outcome(run.folder, "already finished", 0.0))
         else:
             todo.append(_Job(run, identity, _needed(run, plan)))
+    check_models([job.run for job in todo], folders, device=options.device)
     with FileLock(_locks(root) / "experiment.lock"):
         write_plan(root, plan)
         write_clips(root, list(plan.manifests.values()))

@@ -306,11 +306,11 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def check_models(plan: Plan, folders: Folders, *, device: str, download: bool = True) -> list[str]:
-    """Build every model of a plan once, so that a fault shows before the first run and not after it.
+def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download: bool = True) -> list[str]:
+    """Build every model once, so that a fault shows before the first run and not after it.
 
     Args:
-        plan: the runs
+        runs: one of each model is built
         folders: where encoders lie
         device: what the runs will train on
         download: fetch encoders that are not on this machine; else they are left unchecked
@@ -325,7 +325,7 @@ def check_models(plan: Plan, folders: Folders, *, device: str, download: bool = 
     from ser_scripts.modeling.model import SerModel
 
     unchecked = []
-    for run in {run.model.name: run for run in plan.runs}.values():
+    for run in {run.model.name: run for run in runs}.values():
         spec = run.model
         if spec.training.precision == "fp16" and device == "cpu":
             raise BadInput(f"model '{spec.name}': training.precision 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
