@@ -49,7 +49,7 @@ check: need-exp setup
 	$(SER) check $(EXP) $(ARGS)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

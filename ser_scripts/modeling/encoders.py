@@ -74,12 +74,16 @@ def build_encoder(spec: PretrainedEncoder | RandomEncoder, *, models: Path | Non
         identity = {"name": f"random {config.model_type}", "revision": None, "sha256": config_sha256(spec.config)}
         return make_encoder(config, None, identity)
     folder, identity = locate(spec, models=models)
-    config = make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
+    config = _read_config(folder)
     config.dtype = spec.dtype
     with uninitialised():
         encoder = make_encoder(config, folder, identity)
     _fill(encoder, read_encoder_weights(weight_files(folder), encoder.WEIGHT), folder)
     return encoder.to(getattr(torch, spec.dtype))
+
+
+def _read_config(folder: Path) -> Any:
+    return make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
 
 
 @functools.cache
@@ -94,6 +98,7 @@ def locate(spec: PretrainedEncoder, *, models: Path | None) -> tuple[Path, dict[
         folder, revision = place, spec.revision
     else:
         folder, revision = _download(place, spec.revision, models)
+    _read_config(folder)
     return folder, {
         "name": spec.model_path_or_name,
         "revision": revision,
