@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -86,7 +85,6 @@ def _read_config(folder: Path) -> Any:
     return make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
 
 
-@functools.cache
 def locate(spec: PretrainedEncoder, *, models: Path | None) -> tuple[Path, dict[str, str | None]]:
     """The folder of a pretrained encoder, downloaded where it must be, and its identity (name, revision, sha256).
 

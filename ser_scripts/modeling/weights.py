@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pickle
@@ -44,11 +45,15 @@ def weight_files(folder: Path) -> list[Path]:
 
 def sha256(files: Iterable[Path]) -> str:
     """SHA-256 of one file; of the list of the files' own sums when there are several."""
-    sums = []
-    for file in files:
-        with file.open("rb") as stream:
-            sums.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    sums = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+@functools.cache
+def _sha256(file: Path, size: int, mtime_ns: int) -> str:
+    """The sum of one file, computed once as long as the file does not change: large encoders take seconds."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def config_sha256(config: dict[str, object]) -> str:
