@@ -584,3 +584,27 @@ def test_augmented_conditions_have_their_own_folders(project, tmp_path):
         for name in folders
     }
     assert steps["tiny+union"] == steps["tiny+control"] == 2 * steps["tiny"]
+
+
+def test_ctrl_c_stops_all_processes_of_a_parallel_training(project, tmp_path):
+    file = project(training={"epochs": 500}, seeds=[0, 1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--jobs", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    for line in process.stderr:
+        if "epoch 2/" in line:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            alive = [Path("/proc") / pid for pid in children.read_text().split()] if children.is_file() else []
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()  # ends when the last process that holds the pipe has ended
+    assert process.wait() == 130
+    assert "Traceback" not in rest, rest
+    assert "the same command goes on" in rest
+    deadline = time.monotonic() + 10  # multiprocessing's own helper takes a moment
+    while any(path.exists() for path in alive) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(path.exists() for path in alive)

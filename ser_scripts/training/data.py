@@ -17,7 +17,7 @@ from ser_scripts.augment import Augmenter
 from ser_scripts.modeling.families.base import Encoder
 from ser_scripts.training.seeding import derive
 
-FEATURE_MEMORY_BYTES = 1 << 30
+FEATURE_MEMORY_BYTES = 1 << 29
 """Features of clean whole clips are kept in memory up to this size; beyond it they are computed anew."""
 
 MEGABATCH = 32
