@@ -26,7 +26,7 @@ from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Progress, UnreadableAudio
 from ser_scripts.corpora import ClipRow, csv_corpus
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.experiment import CorpusSpec, NamedCorpus
+from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
 
 COLUMNS = [
     "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "duration_seconds",

@@ -49,7 +49,7 @@ from ser_scripts.leaks import (
     read_delimited,
     refusals,
 )  # fmt: skip
-from ser_scripts.specs.experiment import (
+from ser_scripts.specs.splits import (  # fmt: skip
     CrossCorpus,
     KFold,
     LeaveOneGroupOut,
@@ -59,7 +59,7 @@ from ser_scripts.specs.experiment import (
     RandomSplit,
     SpeakerIndependent,
     SplitSpec,
-)  # fmt: skip
+)
 
 NEEDED_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "sentence", "audio_sha256"]
 """Manifest columns that a draw reads, all of them text."""

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from ser_scripts.errors import BadInput
 from ser_scripts.leaks import audit, match_clips
-from ser_scripts.specs.experiment import SplitSpec
+from ser_scripts.specs.splits import SplitSpec
 from ser_scripts.splits import NEEDED_COLUMNS, draw, write_split
 
 

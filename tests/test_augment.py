@@ -21,7 +21,7 @@ from ser_scripts.augment import Augmenter
 from ser_scripts.augment.background import SoundFileAudio
 from ser_scripts.augment.frequency_mask import FrequencyMask
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.experiment import AugmentationSpec
+from ser_scripts.specs.augmentation import AugmentationSpec
 
 RATE_HZ = 16000
 A = "audiomentations"

@@ -13,16 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 from ser_scripts import corpora
 from ser_scripts.cli import app
 from ser_scripts.modeling.families import FAMILIES
+from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import Spec, parse
-from ser_scripts.specs.experiment import (
-    AugmentationSpec,
-    CorpusSpec,
-    ExperimentSpec,
-    NamedCorpus,
-    PreprocessSpec,
-    SplitSpec,
-)
+from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
+from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.preprocess import PreprocessSpec
+from ser_scripts.specs.splits import SplitSpec
 
 ROOT = Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "docs").glob("*.md"))

@@ -19,7 +19,7 @@ from ser_scripts.audio import decode
 from ser_scripts.corpora import ClipRow
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import COLUMNS, HASHED_COLUMNS, Manifest, build_manifest, describe, survey
-from ser_scripts.specs.experiment import CorpusSpec, CsvCorpus, NamedCorpus
+from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
 
 RATE_HZ = 16_000
 CREMAD_FAULTS = [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ser_scripts.audio.preprocess import apply_chain, loudness_lufs, to_loudness
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.experiment import Loudness
+from ser_scripts.specs.preprocess import Loudness
 
 
 def tone(seconds: float, rate_hz: int = 48_000, amplitude: float = 1.0, frequency_hz: float = 997) -> np.ndarray:

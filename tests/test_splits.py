@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 
 from ser_eval.run_folder import SPLIT_COLUMNS, read_table
 from ser_scripts.errors import BadInput, SplitRefused
-from ser_scripts.specs.experiment import SplitSpec
+from ser_scripts.specs.splits import SplitSpec
 from ser_scripts.splits import (
     NEEDED_COLUMNS,
     Draws,

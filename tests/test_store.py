@@ -19,7 +19,8 @@ from ser_scripts.audio.preprocess import loudness_lufs, to_loudness
 from ser_scripts.audio.store import ClipStore, open_store
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.manifest import Manifest, build_manifest
-from ser_scripts.specs.experiment import CsvCorpus, Loudness, NamedCorpus
+from ser_scripts.specs.corpora import CsvCorpus, NamedCorpus
+from ser_scripts.specs.preprocess import Loudness
 
 LOUDNESS = (Loudness(kind="loudness"),)
 FORMATS = {"a.wav": (16_000, 1), "b.wav": (48_000, 2), "c.flac": (44_100, 2), "d.opus": (48_000, 1)}

@@ -8,7 +8,7 @@ import numpy as np
 
 from ser_scripts.audio.decode import Samples
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.experiment import PreprocessSpec
+from ser_scripts.specs.preprocess import PreprocessSpec
 
 _BLOCK_SECONDS = 0.4
 

@@ -27,7 +27,7 @@ from ser_scripts.audio.preprocess import apply_chain
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.manifest import Manifest, audio_sha256
 from ser_scripts.specs.base import digest
-from ser_scripts.specs.experiment import PreprocessSpec
+from ser_scripts.specs.preprocess import PreprocessSpec
 
 _FORMAT_VERSION = 2
 _SAMPLES = "samples.f32"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ser_scripts.augment import background
 from ser_scripts.augment.imports import LIBRARIES, check_arguments, load_class, resolve_allowed
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.experiment import AugmentationSpec, Transform
+from ser_scripts.specs.augmentation import AugmentationSpec, Transform
 
 TRIAL_RATE_HZ = 16000
 TRIAL_SECONDS = 2

@@ -17,7 +17,7 @@ from ser_scripts.runs.progress import counter
 from ser_scripts.runs.train_run import check_augmentations, check_models
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import parse, read_spec_file
-from ser_scripts.specs.experiment import CorpusSpec, CsvCorpus, NamedCorpus
+from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 
 BYTES_PER_PARAMETER = 4

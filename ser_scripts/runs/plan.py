@@ -16,7 +16,9 @@ from ser_scripts.runs.heard import Heard, heard_by
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import nearest, parse, read_spec_file
-from ser_scripts.specs.experiment import AugmentationSpec, CorpusSpec, ExperimentSpec
+from ser_scripts.specs.augmentation import AugmentationSpec
+from ser_scripts.specs.corpora import CorpusSpec
+from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
 from ser_scripts.specs.translate import is_older_experiment, is_older_model, translate_experiment, translate_model
 from ser_scripts.splits import Split, draw

@@ -20,7 +20,8 @@ from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import folders
 from ser_scripts.specs.base import parse
-from ser_scripts.specs.experiment import ExperimentSpec, PreprocessSpec
+from ser_scripts.specs.experiment import ExperimentSpec
+from ser_scripts.specs.preprocess import PreprocessSpec
 
 TABLE_COLUMNS = ["model_name", "dataset_name", "model_path", "eval_csv_path", "eval_out_path"]
 

@@ -26,7 +26,7 @@ from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
-from ser_scripts.specs.experiment import AugmentationSpec
+from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.model import PretrainedEncoder
 from ser_scripts.splits import write_split
 
