@@ -19,7 +19,33 @@ VOCABULARY = (
     "excited",
     "frustrated",
     "contempt",
+    # further states of single corpora
+    "amused",
+    "anxious",
+    "apologetic",
+    "assertive",
+    "awed",
+    "bothered",
+    "concentrating",
+    "concerned",
+    "confused",
+    "desirous",
+    "drunk",
+    "encouraging",
+    "enthusiastic",
+    "guilty",
+    "intense",
+    "laughing",
+    "sarcastic",
+    "sleepy",
+    "sympathetic",
+    "thinking",
+    "tired",
+    "unsure",
+    "whispering",
+    "other",
 )
+"""`other` is what a corpus itself puts into no emotion of its own list."""
 
 
 def check_labels(corpus_name: str, labels_map: Mapping[str, str]) -> None:

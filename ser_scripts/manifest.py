@@ -26,12 +26,19 @@ from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Progress, UnreadableAudio
 from ser_scripts.corpora import ClipRow, csv_corpus
 from ser_scripts.errors import BadInput
+from ser_scripts.specs.base import nearest
 from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
 
-COLUMNS = [
-    "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "duration_seconds",
-    "sample_rate_hz", "num_channels", "sha256", "audio_sha256", "rms_db",
+TEXT_COLUMNS = [
+    "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "intensity", "style", "partition",
 ]  # fmt: skip
+RATINGS = ["valence", "arousal", "dominance"]
+COLUMNS = [
+    *TEXT_COLUMNS, *RATINGS, "duration_seconds", "sample_rate_hz", "num_channels", "sha256", "audio_sha256", "rms_db",
+]  # fmt: skip
+"""Columns of every manifest; corpora with rater votes have `votes_<label>` besides. Text is "" and a rating NaN where
+the corpus says nothing."""
+VOTES_PREFIX = "votes_"
 HASHED_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "audio_sha256", "duration_seconds"]
 MIN_SECONDS = 0.1
 SILENT_PEAK = 1e-4
@@ -53,11 +60,20 @@ class Manifest:
     dropped: pd.DataFrame
     """Columns path, reason; sorted. A missing clip is named by its stem."""
     speakers_known: bool
+    set_aside: pd.DataFrame
+    """Columns path, reason; sorted: clips that the corpus gives no label, or that the experiment's `only` leaves out.
+    They are not faults, and need no `allow_dropped`."""
+
+    @property
+    def votes(self) -> list[str]:
+        """The labels that raters voted for, sorted; none where the corpus publishes no votes."""
+        return [str(column).removeprefix(VOTES_PREFIX) for column in self.clips if str(column).startswith(VOTES_PREFIX)]
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the clips' `HASHED_COLUMNS` as CSV: of labels, speakers and samples, not of the file format."""
-        text = self.clips.to_csv(columns=HASHED_COLUMNS, index=False, lineterminator="\n")
+        columns = [*HASHED_COLUMNS, *(VOTES_PREFIX + label for label in self.votes)]
+        text = self.clips.to_csv(columns=columns, index=False, lineterminator="\n")
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -147,6 +163,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "clips_by_sample_rate_hz": _counts(clips["sample_rate_hz"]),
         "clips_by_channels": _counts(clips["num_channels"]),
         "dropped": manifest.dropped.to_dict("records"),
+        "set_aside": _counts(manifest.set_aside["reason"]),
     }
 
 
@@ -212,25 +229,56 @@ def _survey(
     """The manifest with every faulty clip dropped, and how many clips the complete corpus has."""
     name = corpus_spec.name
     if isinstance(corpus_spec, NamedCorpus):
-        reader = corpora.get(name)
+        reader = corpora.get(corpus_spec.reader)
         root = _corpus_folder(corpus_spec, data, base)
-        rows, language, speakers_known = reader.read(root), reader.LANGUAGE, True
+        rows, language = corpora.read(reader, root, corpus_spec.labels), reader.LANGUAGE
+        speakers_known = corpora.speakers_known(reader)
         stems, expected = reader.expected_stems(root), reader.EXPECTED_CLIPS
+        if expected is None or reader.LAYOUT == "unverified":
+            expected = len(rows)
     else:
         root, rows, speakers_known = csv_corpus.read_csv(_existing(corpus_spec.path, base))
         language, stems, expected = "", None, len(rows)
     rows = sorted(rows, key=lambda row: row.path)
     _refuse_twins(name, root, rows)
+    missing = _missing(rows, stems, expected)
+    rows, aside = _set_aside(rows, corpus_spec, language)
 
     facts = _measure_all([row.path for row in rows], root, _cache_file(corpus_spec, root, cache), workers, progress)
     faults = {row.path: fault for row in rows if (fault := _fault(facts[row.path])) is not None}
     faults |= _contradictions(rows, {path: fact for path, fact in facts.items() if path not in faults})
-    missing = _missing(rows, stems, expected)
 
     table = [_clip(name, row, language, facts[row.path]) for row in rows if row.path not in faults]
-    clips = pd.DataFrame(table, columns=COLUMNS)
+    voted = sorted({label for row in rows for label, _ in row.votes or ()})
+    clips = pd.DataFrame(table, columns=[*COLUMNS, *(VOTES_PREFIX + label for label in voted)])
+    clips[clips.columns[len(COLUMNS) :]] = clips[clips.columns[len(COLUMNS) :]].fillna(0.0)
+    clips[RATINGS] = clips[RATINGS].astype(float)
     dropped = pd.DataFrame(sorted([*faults.items(), *missing.items()]), columns=["path", "reason"], dtype="str")
-    return Manifest(name, root, clips, dropped, speakers_known), expected
+    set_aside = pd.DataFrame(sorted(aside.items()), columns=["path", "reason"], dtype="str")
+    return Manifest(name, root, clips, dropped, speakers_known, set_aside), expected
+
+
+def _set_aside(rows: Sequence[ClipRow], spec: CorpusSpec, language: str) -> tuple[list[ClipRow], dict[str, str]]:
+    """The rows that take part, and the reason of each that does not.
+
+    Raises:
+        BadInput: a value of `only` that no clip has
+    """
+    only = spec.only if isinstance(spec, NamedCorpus) else {}
+    aside = {row.path: row.set_aside for row in rows if row.set_aside is not None}
+    for column, wanted in only.items():
+        values = {row.path: (getattr(row, column) or (language if column == "language" else "")) for row in rows}
+        if column == "group":
+            values = {row.path: row.group if row.group is not None else row.actor for row in rows}
+        for value in wanted:
+            if value not in values.values():
+                raise BadInput(
+                    f"corpus '{spec.name}': only.{column}: no clip has {value!r}{nearest(value, set(values.values()))}"
+                )
+        for path, value in values.items():
+            if value not in wanted:
+                aside.setdefault(path, f"{column} is {value or 'not known'}")
+    return [row for row in rows if row.path not in aside], aside
 
 
 def _clip(corpus: str, row: ClipRow, language: str, facts: _Facts | str) -> dict[str, Any]:
@@ -244,12 +292,19 @@ def _clip(corpus: str, row: ClipRow, language: str, facts: _Facts | str) -> dict
         "group": row.group if row.group is not None else row.actor,
         "sentence": row.sentence or "",
         "language": row.language or language,
+        "intensity": row.intensity or "",
+        "style": row.style or "",
+        "partition": row.partition or "",
+        "valence": row.valence,
+        "arousal": row.arousal,
+        "dominance": row.dominance,
         "duration_seconds": facts.num_samples / facts.sample_rate_hz,
         "sample_rate_hz": facts.sample_rate_hz,
         "num_channels": facts.num_channels,
         "sha256": facts.sha256,
         "audio_sha256": facts.audio_sha256,
         "rms_db": facts.rms_db,
+        **{VOTES_PREFIX + label: votes for label, votes in row.votes or ()},
     }
 
 
@@ -257,12 +312,12 @@ def _corpus_folder(spec: NamedCorpus, data: Path, base: Path) -> Path:
     if spec.root is not None:
         folder, looked_for = _existing(spec.root, base), f'"root" is {spec.root!r}'
     else:
-        folder, looked_for = data.absolute() / spec.name, f"SER_DATA is {data}"
+        folder, looked_for = data.absolute() / spec.reader, f"SER_DATA is {data}"
     if not folder.is_dir():
         raise BadInput(
             f"corpus '{spec.name}': no folder {folder} ({looked_for}). Put the corpus there, point SER_DATA to the "
-            f'folder that holds {spec.name}/, or give its "root" in the experiment; '
-            f"`ser corpora {spec.name}` says where to get it."
+            f'folder that holds {spec.reader}/, or give its "root" in the experiment; '
+            f"`ser corpora {spec.reader}` says where to get it."
         )
     return folder
 
@@ -370,7 +425,7 @@ def _refusal(
     manifest: Manifest, blocking: Sequence[tuple[str, str]], expected: int, spec: CorpusSpec, cache: Path
 ) -> str:
     """The text of the error that names every clip in the way."""
-    title = corpora.get(spec.name).TITLE if isinstance(spec, NamedCorpus) else spec.name
+    title = corpora.get(spec.reader).TITLE if isinstance(spec, NamedCorpus) else spec.name
     missing = [path for path, reason in blocking if reason == "missing"]
     faulty = [(path, reason) for path, reason in blocking if reason != "missing"]
     lines = []

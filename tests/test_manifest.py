@@ -18,7 +18,7 @@ from ser_scripts import corpora
 from ser_scripts.audio import decode
 from ser_scripts.corpora import ClipRow
 from ser_scripts.errors import BadInput
-from ser_scripts.manifest import COLUMNS, HASHED_COLUMNS, Manifest, build_manifest, describe, survey
+from ser_scripts.manifest import COLUMNS, HASHED_COLUMNS, RATINGS, Manifest, build_manifest, describe, survey
 from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
 
 RATE_HZ = 16_000
@@ -61,7 +61,7 @@ class Workplace:
     def reader(self, name: str) -> SimpleNamespace:
         assert name == "spoken"
         return SimpleNamespace(
-            TITLE="Spoken", LANGUAGE="en", EXPECTED_CLIPS=len(self.stems), read=self.read,
+            TITLE="Spoken", LAYOUT="confirmed", LANGUAGE="en", EXPECTED_CLIPS=len(self.stems), read=self.read,
             expected_stems=lambda root: self.expected,
         )  # fmt: skip
 
@@ -110,9 +110,10 @@ def test_the_table_says_what_the_files_are(spoken: Workplace) -> None:
     assert manifest.speakers_known
     assert manifest.dropped.empty
     row = manifest.clips.set_index("path").loc["wav/b-angry-1.wav"]
-    assert dict(row.drop(["sha256", "audio_sha256", "rms_db", "duration_seconds"])) == {
+    assert row[RATINGS].isna().all()
+    assert dict(row.drop([*RATINGS, "sha256", "audio_sha256", "rms_db", "duration_seconds"])) == {
         "corpus": "spoken", "class_id": "angry", "actor": "b", "gender": "female", "group": "b", "sentence": "s",
-        "language": "en", "sample_rate_hz": 48_000, "num_channels": 2,
+        "language": "en", "intensity": "", "style": "", "partition": "", "sample_rate_hz": 48_000, "num_channels": 2,
     }  # fmt: skip
     assert row["duration_seconds"] == len(stereo) / 48_000
     assert row["sha256"] == hashlib.sha256(spoken.path("b-angry-1").read_bytes()).hexdigest()

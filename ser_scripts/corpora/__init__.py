@@ -9,7 +9,8 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from types import ModuleType
+from typing import Literal, Protocol, cast
 
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import nearest
@@ -34,10 +35,26 @@ class ClipRow:
     sentence: str | None = None
     language: str | None = None
     """BCP-47; None where it is the corpus' language."""
+    intensity: str | None = None
+    """In the corpus' own words, e.g. `strong`."""
+    style: str | None = None
+    """How the clip came about, where a corpus mixes it: `improvised`, `scripted`, `whispered`, ..."""
+    partition: str | None = None
+    """The corpus' own side: `train`, `validation`, `test`, or another name of its own such as `test2`."""
+    valence: float | None = None
+    """Mean rating, on the corpus' own scale (`rating_scale`); likewise `arousal` and `dominance`."""
+    arousal: float | None = None
+    dominance: float | None = None
+    votes: tuple[tuple[str, float], ...] | None = None
+    """(label, number of raters who chose it), sorted by label, where the corpus publishes them; labels in the
+    vocabulary, or `other`."""
+    set_aside: str | None = None
+    """Why the corpus itself gives this clip no label (raters did not agree, a blind test set, ...); `class_id` is ""
+    then. Such clips take no part, and are counted by reason in every run record."""
 
 
 class Corpus(Protocol):
-    """The members of every corpus module."""
+    """The members of every corpus module. Some have more, see `label_sets`, `speakers_known` and `rating_scale`."""
 
     NAME: str
     """The module's file name, and the corpus' folder under SER_DATA."""
@@ -49,11 +66,20 @@ class Corpus(Protocol):
     SOURCE: str
     LABELS: dict[str, str]
     """The corpus' own label to the vocabulary of `labels.py`."""
-    EXPECTED_CLIPS: int
-    EXPECTED_SPEAKERS: int
+    EXPECTED_CLIPS: int | None
+    """Of the complete corpus; None where it is not known or differs between releases."""
+    EXPECTED_SPEAKERS: int | None
+    LAYOUT: Literal["confirmed", "unverified"]
+    """Whether layout and naming were confirmed by a public description; an unverified reader says so everywhere."""
+    FILE_NAMES: str
+    """Regular expression that the end of a clip's path (POSIX, without suffix) matches: from a folder or the file name
+    on. It tells a corpus from another one in a folder of its name."""
 
     def read(self, root: Path) -> list[ClipRow]:
-        """Rows of all clips found under `root`, sorted by path; names that are not of the corpus raise BadInput."""
+        """Rows of all clips found under `root`, sorted by path; names that are not of the corpus raise BadInput.
+
+        A corpus with several label sets takes a second argument `labels: str`.
+        """
         ...
 
     def expected_stems(self, root: Path) -> list[str] | None:
@@ -76,3 +102,38 @@ def get(name: str) -> Corpus:
     if name not in names():
         raise BadInput(f"corpus '{name}' is not known{nearest(name, names())}")
     return cast(Corpus, importlib.import_module(f"{__name__}.{name}"))
+
+
+def label_sets(corpus: Corpus) -> dict[str, str]:
+    """Names of a corpus' label sets (`LABEL_SETS`, the first is the default) and what each is; {} where it has one."""
+    return getattr(corpus, "LABEL_SETS", {})
+
+
+def speakers_known(corpus: Corpus) -> bool:
+    """Whether the corpus says who speaks (`SPEAKERS_KNOWN`, true when absent)."""
+    return getattr(corpus, "SPEAKERS_KNOWN", True)
+
+
+def rating_scale(corpus: Corpus) -> tuple[float, float] | None:
+    """Lowest and highest value of valence, arousal and dominance (`RATING_SCALE`); None without ratings."""
+    return getattr(corpus, "RATING_SCALE", None)
+
+
+def read(corpus: Corpus, root: Path, labels: str | None = None) -> list[ClipRow]:
+    """Rows of a corpus, with one of its label sets.
+
+    Args:
+        corpus: as of `get`
+        root: its folder
+        labels: a label set; the corpus' first when None
+
+    Raises:
+        BadInput: an unknown label set, or a folder that does not hold this corpus
+    """
+    sets = label_sets(corpus)
+    if labels is None:
+        return corpus.read(root)
+    if labels not in sets:
+        what = f"; its label sets: {', '.join(sets)}" if sets else ", which has one label set only"
+        raise BadInput(f"corpus '{corpus.NAME}': no label set '{labels}'{what}")
+    return cast(ModuleType, corpus).read(root, labels=labels)  # type: ignore[no-any-return]

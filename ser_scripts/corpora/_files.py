@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -91,6 +92,31 @@ def check_names(root: Path, clips: Mapping[str, str], expected: Iterable[str], *
             f"{root} holds {len(strange)} audio files that are not of {title} ({rule}): {listed(strange)}. "
             "Move them out of the folder."
         )
+
+
+def match_names(
+    root: Path, clips: Mapping[str, str], pattern: str, *, title: str, rule: str
+) -> dict[str, re.Match[str]]:
+    """Match the end of every clip's path, without suffix, against the naming of a corpus (its `FILE_NAMES`).
+
+    Args:
+        root: corpus folder, for the message
+        clips: as of `find_clips`
+        pattern: regular expression; it has to match from the begin of a folder's or file's name to the end of the path
+        title: the corpus' name for people
+        rule: how its files are named
+
+    Returns:
+        The match of each clip by stem, in the order of `clips`
+
+    Raises:
+        BadInput: with the paths that do not match
+    """
+    compiled = re.compile(rf"(?:^|.*/)(?:{pattern})$")
+    found = {stem: compiled.match(str(PurePosixPath(path).with_suffix(""))) for stem, path in clips.items()}
+    matches = {stem: match for stem, match in found.items() if match is not None}
+    check_names(root, clips, matches, title=title, rule=rule)
+    return matches
 
 
 def find_table(root: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ Twenty clips of the full grid were never released, and one is named `1040_ITH_SA
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import check_names, find_clips, find_table, read_genders
@@ -33,6 +34,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 7442
 EXPECTED_SPEAKERS = 91
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"1\d{3}_[A-Z]{3}_(ANG|DIS|FEA|HAP|NEU|SAD)_(XX?|LO|MD|HI)"
 
 _ACTORS = [str(number) for number in range(1001, 1092)]
 _SENTENCES = ("DFA", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")

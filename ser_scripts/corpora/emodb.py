@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import check_names, find_clips
@@ -35,6 +36,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 535
 EXPECTED_SPEAKERS = 10
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"\d\d[ab]\d\d[WLEAFTN][a-z]"
 
 _MALE = frozenset({"03", "10", "11", "12", "15"})
 

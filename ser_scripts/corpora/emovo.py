@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import check_names, find_clips
@@ -33,6 +34,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 588
 EXPECTED_SPEAKERS = 6
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"(dis|gio|neu|pau|rab|sor|tri)-[fm][1-3]-[bdln][1-5]"
 
 _ACTORS = ("f1", "f2", "f3", "m1", "m2", "m3")
 _SENTENCES = ("b1", "b2", "b3", "l1", "l2", "l3", "l4", "n1", "n2", "n3", "n4", "n5", "d1", "d2")

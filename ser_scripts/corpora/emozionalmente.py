@@ -9,6 +9,7 @@ have every emotion.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from ser_scripts.audio.decode import SUFFIXES
 from ser_scripts.corpora import ClipRow
@@ -43,6 +44,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 6902
 EXPECTED_SPEAKERS = 431
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"audio/[^/]+"
 
 
 def read(root: Path) -> list[ClipRow]:

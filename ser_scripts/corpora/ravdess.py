@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import check_names, find_clips
@@ -37,6 +38,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 1440
 EXPECTED_SPEAKERS = 24
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"03-01-0[1-8]-0[12]-0[12]-0[12]-[0-2]\d"
 
 _SONG_OR_VIDEO = re.compile(r"(03-02|0[12]-0[12])(-\d\d){5}")
 

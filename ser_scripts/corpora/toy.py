@@ -20,7 +20,7 @@ from dataclasses import astuple, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ LABELS = {
 }
 EXPECTED_CLIPS = 784
 EXPECTED_SPEAKERS = 8
+LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
+FILE_NAMES = r"toy/([fm]\d/)?[a-z]{3}-[fm]\d-[a-z]\d+"
 
 _VERSION = 1
 """Raise it with every change of the audio: a corpus of another version is refused, not mixed in."""

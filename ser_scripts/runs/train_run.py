@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,10 @@ def _record(
             for name in identity["manifest_sha256"]
             for path, reason in manifests[name].dropped[["path", "reason"]].itertuples(index=False)
         ],
+        "set_aside": {
+            name: dict(sorted(Counter(manifests[name].set_aside["reason"]).items()))
+            for name in identity["manifest_sha256"]
+        },
         "left_out": [dict(zip(("corpus", "path", "class_id"), clip, strict=True)) for clip in run.left_out],
         "preprocess": [step.model_dump(mode="json") for step in run.experiment.preprocess],
         "code": _code(),
