@@ -53,6 +53,7 @@ _KEYS = tuple(0xFFFFFFFF ^ (0xFF << shift) for shift in (0, 8, 16, 24))
 """Two words meet when they agree outside one byte."""
 _MAX_MEETING = 100
 """Words that more windows than these have say nothing: a constant tone, say."""
+_NEAR_WINDOWS = 2
 _REFINED_BELOW = 0.4
 _BATCH = 20_000
 
@@ -112,14 +113,16 @@ def _band_power(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def near_duplicates(prints: Sequence[Fingerprint]) -> list[NearDuplicate]:
     """Every pair of clips whose BER is low enough over at least `MIN_WORDS` words, sorted.
 
-    The result depends on the clips alone; a pair is found when any of its words agree outside one byte, at the offset.
+    The result depends on the clips alone; a pair is compared when two of its words agree outside one byte.
     """
-    lengths = np.array([len(one.words) for one in prints], dtype=np.int64)
-    if not lengths.sum():
+    if not prints:
         return []
+    lengths = np.array([len(one.words) for one in prints], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     words = np.concatenate([one.words for one in prints])
     counts = np.concatenate([one.counts for one in prints])
+    if not counts.any():
+        return []
     found = _Search(words, counts, starts, lengths)
     ones, others, offsets = found.candidates()
     errors, _ = found.compare(ones, others, offsets)
@@ -151,8 +154,8 @@ class _Search:
 
     def candidates(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(one, other, offset) of clips that share a key, each once, sorted; one < other."""
-        clip = np.repeat(np.arange(len(self.lengths)), self.lengths)[self.counts]
-        place = (np.arange(len(self.words)) - np.repeat(self.starts, self.lengths))[self.counts]
+        clip = np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)[self.counts]
+        place = np.concatenate([np.arange(length, dtype=np.int32) for length in self.lengths])[self.counts]
         words = self.words[self.counts]
         longest = int(self.lengths.max())
         found = []
@@ -160,9 +163,9 @@ class _Search:
             keys = words & np.uint32(mask)
             order = np.argsort(keys, kind="stable")  # stable: by clip, then place, among equal keys
             keys = keys[order]
-            _, inverse, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-            rare = sizes[inverse] <= _MAX_MEETING
-            keys, order = keys[rare], order[rare]
+            sizes = np.diff(np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]])))
+            meeting = np.repeat((sizes > 1) & (sizes <= _MAX_MEETING), sizes)
+            keys, order = keys[meeting], order[meeting]
             for lag in range(1, _MAX_MEETING):
                 same = np.flatnonzero(keys[lag:] == keys[:-lag])
                 if not len(same):
@@ -170,9 +173,12 @@ class _Search:
                 first, second = order[same], order[same + lag]
                 apart = clip[first] != clip[second]
                 first, second = first[apart], second[apart]
-                pair = clip[first] * len(self.lengths) + clip[second]
+                pair = clip[first].astype(np.int64) * len(self.lengths) + clip[second]
                 found.append(pair * (2 * longest + 1) + place[first] - place[second] + longest)
-        codes = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        codes = np.concatenate([np.zeros(0, np.int64), *found])
+        codes.sort()
+        near = np.diff(codes) <= _NEAR_WINDOWS  # a copy meets more than once about its offset, strangers seldom
+        codes = np.unique(codes[np.append(near, False) | np.append(False, near)]) if len(near) else codes[:0]
         pair, offset = np.divmod(codes, 2 * longest + 1)
         return (*np.divmod(pair, len(self.lengths)), offset - longest)
 

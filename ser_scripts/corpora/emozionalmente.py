@@ -35,7 +35,7 @@ CITATION = (
     "Italian. IEEE Transactions on Audio, Speech and Language Processing 33, pp. 1142-1155, 2025. "
     "doi:10.1109/TASLPRO.2025.3540662"
 )
-SOURCE = "https://zenodo.org/records/6569824 (version 1.1: emozionalmente.zip, MD5 398c6502dd2b0e1e810f927c12897547)"
+SOURCE = "https://zenodo.org/records/12616095 (version 1.1: emozionalmente.zip, MD5 398c6502dd2b0e1e810f927c12897547)"
 LABELS = {
     "anger": "angry",
     "joy": "happy",

@@ -14,6 +14,7 @@ from ser_scripts.audio.decode import SUFFIXES
 from ser_scripts.corpora import Corpus
 from ser_scripts.corpora._files import walk
 from ser_scripts.corpora.sources import place
+from ser_scripts.download import how_to_get
 from ser_scripts.errors import BadInput
 
 WIDTH = 120
@@ -131,7 +132,8 @@ def describe_source(name: str, *, data: Path | None = None, locations: Mapping[s
     lines = [corpus.TITLE, _counts(corpus), "", (corpus.__doc__ or "").strip(), ""]
     if corpus.LAYOUT == "unverified":
         lines += [_UNVERIFIED, ""]
-    lines += [f"Source:   {corpus.SOURCE}", f"Folder:   SER_DATA/{name}, or as data/locations.json says"]
+    lines += [f"Source:   {corpus.SOURCE}", f"Get it:   {how_to_get(name)}"]
+    lines.append(f"Folder:   SER_DATA/{name}, or as data/locations.json says")
     if data is not None:
         folder, _ = place(name, data=data, locations=locations or {})
         found = count_clips(corpus, folder) if folder.is_dir() else 0
@@ -179,6 +181,7 @@ def page(name: str) -> str:
         f"{_counts(corpus)[0].upper()}{_counts(corpus)[1:]}.",
         "## Where to get it",
         corpus.SOURCE,
+        f"```\n{how_to_get(name)}\n```",
         f"It goes into `SER_DATA/{name}`, or anywhere else that `data/locations.json` names "
         "([how](../docs/corpora.md#where-a-corpus-lies)).",
         "## Licence",

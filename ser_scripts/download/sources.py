@@ -152,7 +152,7 @@ def how_to_get(name: str) -> str:
         return "ser prepare toy"
     source = all_sources().get(name)
     if source is None:
-        return f"by hand from {corpus.SOURCE}; put it into SER_DATA/{name}"
+        return f"by hand, {corpus.SOURCE}; put it into SER_DATA/{name}"
     if not source.files:
         return "\n".join(["by hand:", *by_hand(name, source)])
     sizes = [file.bytes for file in source.files]

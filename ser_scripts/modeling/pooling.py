@@ -9,11 +9,13 @@ from torch import nn
 
 from ser_scripts.modeling.masking import BatchNorm, MaskedBatchNorm
 
-Kind = Literal["mean", "sum", "max", "attentive_stats", "ecapa"]
+Kind = Literal["mean", "sum", "max", "attention", "attentive_stats", "ecapa"]
 
 
 def build_pooling(kind: Kind, size: int) -> nn.Module:
     """The pooling layer of a kind for frames of width D = `size`."""
+    if kind == "attention":
+        return Attention(size)
     if kind == "attentive_stats":
         return AttentiveStatistics(size)
     if kind == "ecapa":
@@ -56,6 +58,20 @@ def weighted_statistics(frames: torch.Tensor, weights: torch.Tensor) -> torch.Te
     mean = (weights * frames).sum(dim=1)
     variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
     return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)  # the root of 0 has no gradient
+
+
+class Attention(nn.Module):
+    """The mean under one learned weight per frame."""
+
+    def __init__(self, size: int, attention_size: int = 64) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1))
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, T, D), mask (B, T) -> (B, D)."""
+        weights = self.score(frames).masked_fill(~mask[..., None], -torch.inf).softmax(dim=1)
+        out: torch.Tensor = (weights * frames.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
+        return out
 
 
 class AttentiveStatistics(nn.Module):

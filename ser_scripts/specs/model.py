@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ser_scripts.specs.base import Spec
+from ser_scripts.specs.compact import CompactEncoder
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names become folder names: letters, digits, dot, dash and underscore."""
@@ -25,7 +26,7 @@ class PretrainedEncoder(Spec):
 
 
 class RandomEncoder(Spec):
-    """An encoder built from a configuration with random weights, for compact models and tests."""
+    """An encoder built from a transformers configuration with random weights, for small models and tests."""
 
     kind: Literal["random"]
     config: dict[str, Any]
@@ -39,7 +40,7 @@ class RandomEncoder(Spec):
         return config
 
 
-EncoderSpec = Annotated[PretrainedEncoder | RandomEncoder, Field(discriminator="kind")]
+EncoderSpec = Annotated[PretrainedEncoder | RandomEncoder | CompactEncoder, Field(discriminator="kind")]
 
 
 class LayersSpec(Spec):
@@ -54,17 +55,35 @@ class LayersSpec(Spec):
 class PoolingSpec(Spec):
     """How frames become one vector; frames that are padding never count."""
 
-    kind: Literal["mean", "sum", "max", "attentive_stats", "ecapa"] = "mean"
+    kind: Literal["mean", "sum", "max", "attention", "attentive_stats", "ecapa"] = "mean"
 
 
 class HeadSpec(Spec):
-    """Pooled vector -> ReLU -> batch norm -> dropout -> linear, each step optional but the last."""
+    """Pooled vector to logits.
 
+    `linear`: layer norm -> ReLU -> batch norm -> dropout -> linear, each step optional but the last. `mlp`: layer norm
+    (optional) -> dropout -> linear -> GELU -> dropout -> linear.
+    """
+
+    kind: Literal["linear", "mlp"] = "linear"
+    hidden: Annotated[int, Field(ge=1)] = 256
+    """Width of the layer between, with `mlp`."""
+    layer_norm: bool = False
     relu: bool = True
+    """With `linear`."""
     batch_norm: bool = False
+    """With `linear`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    temperature: bool = False
+    """Divide the logits by a number that is learned with the weights; on the training clips, so no calibration."""
     l2: Annotated[float, Field(ge=0)] = 0.0
     """Factor of the sum of squared head parameters that is added to the loss."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HeadSpec:
+        if self.kind == "mlp" and self.batch_norm:
+            raise ValueError("'batch_norm' belongs to the head 'linear'; an 'mlp' has 'layer_norm'")
+        return self
 
 
 class FreezeSpec(Spec):
@@ -87,9 +106,30 @@ class FreezeSpec(Spec):
 class LossSpec(Spec):
     """Cross-entropy."""
 
+    targets: Literal["hard", "votes"] = "hard"
+    """`hard`: a clip's label. `votes`: the shares of its raters' votes among the labels of the task."""
+
     class_weights: bool = True
     """Weigh each class by its inverse frequency among the training clips (mean weight 1 per clip)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class PlateauSpec(Spec):
+    """Of the schedule `plateau`: lower the learning rate when a metric stands still."""
+
+    metric: Literal["val_uar", "val_accuracy", "val_loss"] = "val_uar"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=0)] = 5
+    """So many evaluations without improvement are borne; the next one lowers the rate."""
+    min_delta: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class StepSpec(Spec):
+    """Of the schedule `step`: lower the learning rate every few epochs."""
+
+    epochs: Annotated[float, Field(gt=0)] = 10
+    """Counted from the end of the warm-up."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class EarlyStoppingSpec(Spec):
@@ -113,7 +153,13 @@ class TrainingSpec(Spec):
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of pooling, layer weights and head; `learning_rate` when absent."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    scheduler: Literal["linear", "cosine", "constant", "one_cycle"] = "linear"
+    scheduler: Literal["linear", "cosine", "constant", "one_cycle", "plateau", "step"] = "linear"
+    plateau: PlateauSpec | None = None
+    """Parameters of the scheduler `plateau`; its defaults when absent."""
+    step: StepSpec | None = None
+    """Parameters of the scheduler `step`; its defaults when absent."""
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    """After the warm-up the rate never falls below this; not with `constant` and `one_cycle`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all updates over which the learning rate rises from 0."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
@@ -131,6 +177,17 @@ class TrainingSpec(Spec):
     save_model: Literal["none", "best", "last"] = "best"
     """`best` keeps the selected weights, `last` the final ones, `none` no weights at all."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _schedule(self) -> TrainingSpec:
+        for name in ("plateau", "step"):
+            if getattr(self, name) is not None and self.scheduler != name:
+                raise ValueError(f"'{name}' has no effect with the scheduler '{self.scheduler}'; take it out")
+        if self.min_learning_rate and self.scheduler in ("constant", "one_cycle"):
+            raise ValueError(f"'min_learning_rate' has no effect with the scheduler '{self.scheduler}'; take it out")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(f"'min_learning_rate' lies above 'learning_rate' ({self.learning_rate:g})")
+        return self
 
 
 class ModelSpec(Spec):
@@ -157,6 +214,12 @@ class ModelSpec(Spec):
         if isinstance(value, dict) and "kind" not in value:
             return {"kind": "pretrained", **value}
         return value
+
+    @model_validator(mode="after")
+    def _one_state(self) -> ModelSpec:
+        if isinstance(self.encoder, CompactEncoder) and self.layers.use not in ("last", 0):
+            raise ValueError("a compact model has one hidden state; leave 'layers' out")
+        return self
 
     @field_validator("factors")
     @classmethod

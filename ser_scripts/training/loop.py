@@ -17,7 +17,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,9 +41,9 @@ from ser_scripts.training.data import (
     FeatureSource,
     LengthGroupedBatches,
     TrainingSet,
-    collate,
     sorted_batches,
 )
+from ser_scripts.training.schedules import improves, schedule
 from ser_scripts.training.seeding import derive, seed_everything
 
 CHECKPOINTS = "checkpoints"
@@ -78,11 +77,6 @@ class Trained:
     history: list[Evaluation]
     selected: Evaluation
     resumed_from_step: int | None
-
-
-def improves(metric: str, value: float, best: float, *, min_delta: float = 0.0) -> bool:
-    """Whether a value is better than the best so far by more than `min_delta`; a loss is better when lower."""
-    return value < best - min_delta if metric == "val_loss" else value > best + min_delta
 
 
 def select(history: Sequence[Evaluation], rule: str) -> int:
@@ -143,13 +137,9 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def one_cycle(step: int, *, total: int, warmup: int) -> float:
-    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 to 1 over the warm-up, then to 4e-6."""
-    if step < warmup:
-        low, high, position = 1 / 25, 1.0, step / max(1, warmup)
-    else:
-        low, high, position = 1.0, 1 / 25e4, min(1.0, (step - warmup) / max(1, total - warmup))
-    return high + (low - high) * (1 + math.cos(math.pi * position)) / 2
+def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
+    """Updates in an epoch of so many items."""
+    return math.ceil(math.ceil(items / spec.batch_size) / spec.accumulation)
 
 
 class SerTrainer(Trainer):  # type: ignore[misc]
@@ -198,7 +188,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             self.training,
             batch_sampler=batches,
             num_workers=self.loader_workers,
-            collate_fn=partial(collate, self.training.source.encoder),
+            collate_fn=self.training.collate,
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -212,13 +202,22 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         return cast(torch.optim.Optimizer, self.optimizer)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The schedules of transformers, and 1cycle."""
-        if self.lr_scheduler is None and self.spec.scheduler == "one_cycle":
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            factor = partial(one_cycle, total=num_training_steps, warmup=warmup)
-            self.lr_scheduler = LambdaLR(self.optimizer, factor)
+        """The schedule of the spec; it knows the history, so that a resumed training goes on with the same rates."""
+        if self.lr_scheduler is None:
+            factors = [
+                schedule(
+                    self.spec,
+                    group["lr"],
+                    total=num_training_steps,
+                    warmup=self.args.get_warmup_steps(num_training_steps),
+                    per_epoch=updates_per_epoch(len(self.training), self.spec),
+                    history=self.history,
+                )
+                for group in self.optimizer.param_groups
+            ]
+            self.lr_scheduler = LambdaLR(self.optimizer, factors)
             self._created_lr_scheduler = True
-        return super().create_scheduler(num_training_steps, optimizer)
+        return self.lr_scheduler
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -371,7 +370,6 @@ def train(
         per_device_eval_batch_size=spec.eval_batch_size,
         gradient_accumulation_steps=spec.accumulation,
         learning_rate=spec.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if spec.scheduler in ("constant", "one_cycle") else spec.scheduler,
         warmup_steps=spec.warmup,
         max_grad_norm=spec.gradient_clip or 0.0,
         bf16=spec.precision == "bf16",
@@ -404,8 +402,8 @@ def train(
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
-    updates = math.ceil(math.ceil(len(training) / spec.batch_size) / spec.accumulation)  # per epoch
-    finished = bool(history) and history[-1].step >= math.ceil(spec.epochs * updates)
+    updates = math.ceil(spec.epochs * updates_per_epoch(len(training), spec))
+    finished = bool(history) and history[-1].step >= updates
     if not finished and not should_stop(history, spec.early_stopping):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     chosen = trainer.history[select(trainer.history, spec.select)]
