@@ -278,6 +278,12 @@ def stats(
         Optional[str],  # noqa: UP045
         typer.Option(help="With --csv: random terms of the mixed model, such as '(1|seed) + (1|seed:arch)'."),
     ] = None,
+    replicates: Annotated[
+        bool,
+        typer.Option(
+            "--replicates", help="With --csv: average rows of the same block and cell; the mixed model takes each."
+        ),
+    ] = False,
     margin: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="What counts as no difference, +-, for equivalence (default: 0.01 for scores in [0, 1])."),
@@ -316,6 +322,7 @@ def stats(
             test=factors[2],
             margin=margin,
             random=random,
+            replicates=replicates,
             test_train_ratio=test_train_ratio,
             cell_sd=cell_sd,
             cell_n=cell_n,
@@ -324,7 +331,7 @@ def stats(
         return
     from ser_eval.evaluate import evaluate_experiment
 
-    if any((dv, block, out, within, between, wide, test, random, test_train_ratio, cell_sd, cell_n)):
+    if any((dv, block, out, within, between, wide, test, random, replicates, test_train_ratio, cell_sd, cell_n)):
         raise BadInput("ser stats: of the options only --margin goes with an experiment; the others need --csv FILE")
     failed = []
     for folder in [experiment_folder(experiment)] if experiment else all_experiments():

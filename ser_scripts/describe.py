@@ -27,6 +27,7 @@ from ser_scripts import corpora
 from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Progress
 from ser_scripts.audio.fingerprint import (
+    KEEP_EVERY,
     MIN_WORDS,
     Fingerprint,
     fingerprint,
@@ -273,19 +274,25 @@ def listen(
         heard = decode.in_order(
             partial(_listen_to, manifest.root), list(items.values()), workers=workers, progress=progress
         )
-        for sha, (level, one) in zip(items, heard, strict=True):
+        for done, (sha, (level, one)) in enumerate(zip(items, heard, strict=True), start=1):
             lufs |= {} if level is None else {sha: level}
             prints |= {} if one is None else {sha: one}
-        keep_fingerprints(manifest.corpus, cache, prints)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{file}.lock"):
-                lufs = _load_loudness(file) | lufs
-                text = json.dumps({"version": _loudness_version(), "lufs": dict(sorted(lufs.items()))})
-                write_text(file, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
-        except OSError as error:
-            raise BadInput(f"cannot write to the cache folder {file.parent}: {error.strerror or error}") from None
+            if done % KEEP_EVERY == 0 or done == len(items):  # a stop loses little
+                keep_fingerprints(manifest.corpus, cache, prints)
+                _keep_loudness(file, lufs)
     return [lufs[sha] for sha in shas], [prints[sha] for sha in shas]
+
+
+def _keep_loudness(file: Path, lufs: dict[str, float]) -> None:
+    """Add loudnesses to the cache, beside those that it has."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            kept = _load_loudness(file) | lufs
+            text = json.dumps({"version": _loudness_version(), "lufs": dict(sorted(kept.items()))})
+            write_text(file, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    except OSError as error:
+        raise BadInput(f"cannot write to the cache folder {file.parent}: {error.strerror or error}") from None
 
 
 def _listen_to(root: Path, clip: tuple[str, str, bool, bool]) -> tuple[float | None, Fingerprint | None]:

@@ -255,9 +255,9 @@ def _set_aside(rows: Sequence[ClipRow], spec: CorpusSpec, language: str) -> tupl
             values = {row.path: row.group if row.group is not None else row.actor for row in rows}
         for value in wanted:
             if value not in values.values():
-                raise BadInput(
-                    f"corpus '{spec.name}': only.{column}: no clip has {value!r}{nearest(value, set(values.values()))}"
-                )
+                told = set(values.values()) - {""}
+                hint = nearest(value, told) if told else f"; the corpus tells no {column} of its clips"
+                raise BadInput(f"corpus '{spec.name}': only.{column}: no clip has {value!r}{hint}")
         for path, value in values.items():
             if value not in wanted:
                 aside.setdefault(path, f"{column} is {value or 'not known'}")

@@ -128,7 +128,7 @@ def make_task(
     classes = {name: set(table["new"]) - {""} for name, table in mapped.items()}
     trained = set().union(*(classes[corpus.name] for corpus in train))
     if spec.classes is not None:
-        _check_classes(spec, train, classes, trained, source)
+        _check_classes(spec, corpora, len(train), classes, clips, source)
     asked = trained if spec.classes is None else trained & set(spec.classes)
     for corpus in corpora[len(train) :]:
         shared = sorted(classes[corpus.name] & asked)
@@ -157,17 +157,23 @@ def _map(spec: TaskSpec, corpus: CorpusSpec, clips: pd.DataFrame) -> pd.DataFram
 
 
 def _check_classes(
-    spec: TaskSpec, train: Sequence[CorpusSpec], classes: Mapping[str, set[str]], trained: set[str], source: str
+    spec: TaskSpec,
+    corpora: Sequence[CorpusSpec],
+    num_train: int,
+    classes: Mapping[str, set[str]],
+    clips: Mapping[str, pd.DataFrame],
+    source: str,
 ) -> None:
     assert spec.classes is not None
-    anywhere = set().union(*classes.values())
     # Masked, a class that is never trained is never answered; else nobody may ask for it.
-    absent = [label for label in spec.classes if label not in (anywhere if spec.across == "masked" else trained)]
+    asked = corpora if spec.across == "masked" else corpora[:num_train]
+    absent = sorted(set(spec.classes).difference(*(classes[corpus.name] for corpus in asked)))
     if absent:
-        who = ", ".join(classes) if spec.across == "masked" else ", ".join(corpus.name for corpus in train)
+        every = spec.model_copy(update={"classes": None})
+        there = set().union(*(_map(every, corpus, clips[corpus.name])["new"] for corpus in asked)) - {""}
         raise BadInput(
-            f"{source}: classes: no clip of {who} has the label {', '.join(map(repr, absent))}; "
-            f"labels there: {', '.join(sorted(anywhere if spec.across == 'masked' else trained))}"
+            f"{source}: classes: no clip of {', '.join(corpus.name for corpus in asked)} has the label "
+            f"{', '.join(map(repr, absent))}; labels there: {', '.join(sorted(there))}"
         )
     for name, own in classes.items():
         lacking = [label for label in spec.classes if label not in own]

@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -463,6 +464,28 @@ def test_other_layouts_and_broken_tables_are_refused(tmp_path: Path) -> None:
     parquet(tmp_path / "video/train.parquet", pa.table({"audio": video, "label": ["a"]}))
     with pytest.raises(BadInput, match=r"row 0: x is in no format that can be read"):
         source(tmp_path, "huggingface", path="video")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("state.json", "[]", "expected a JSON object, found list"),
+        ("state.json", "{", "not valid JSON"),
+        ("state.json", '{"_data_files": ["x"]}', "_data_files: expected a list of objects with 'filename'"),
+        ("state.json", '{"_data_files": [{"filename": "../../x.arrow"}]}', "leads out of the folder"),
+        ("dataset_dict.json", '{"splits": 5}', "splits: expected a list of names"),
+    ],
+)
+def test_damaged_files_of_save_to_disk_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    text(tmp_path / "set" / name, content)
+    with pytest.raises(BadInput, match=rf"{re.escape(name)}.*{re.escape(message)}"):
+        source(tmp_path, "huggingface", path="set")
+
+
+def test_damaged_features_of_a_table_are_named(tmp_path: Path) -> None:
+    parquet(tmp_path / "set/train.parquet", table([1]).replace_schema_metadata({"huggingface": '{"info": []}'}))
+    with pytest.raises(BadInput, match=r"train\.parquet: what it says about its columns \(features\) is damaged"):
+        source(tmp_path, "huggingface", path="set")
 
 
 def test_a_set_that_is_neither_here_nor_reachable_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import struct
 import sys
@@ -204,7 +205,7 @@ def test_files_that_cannot_be_read_stop_the_copy_and_are_all_named(tree: Path, t
     with pytest.raises(BadInput) as caught:
         copy(tree, tmp_path / "out")
     assert "3 clips cannot be copied" in str(caught.value)
-    for text in ("broken.wav: ", "mute.wav: a clip that is silent", "sub/short.wav: it is shorter than 0.1 s"):
+    for text in ("broken.wav: ", "mute.wav: a clip that is silent", "sub/short.wav: it lasts 0.001 s, less than 0.1 s"):
         assert text in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
@@ -219,9 +220,24 @@ def test_clips_that_a_step_refuses_are_named_like_those_that_cannot_be_read(tree
     chain = '[{"kind": "trim_silence", "floor_dbfs": 0, "no_speech": "refuse"}]'
     with pytest.raises(BadInput, match=r"one\.wav: no speech found \(preprocess\.0, trim_silence\)"):
         copy(tree, tmp_path / "out", chain)
-    with pytest.raises(BadInput, match="no clip is left"):
+    with pytest.raises(BadInput, match="none of the 3 clips can be copied; nothing was written"):
         copy(tree, tmp_path / "out", chain, allow_dropped=True)
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [tree.name]
+
+
+def test_of_a_folder_hidden_files_are_no_sounds_links_are_followed_and_names_must_be_utf8(
+    tree: Path, tmp_path: Path
+) -> None:
+    (tree / "._one.wav").write_bytes(b"a companion file of another system")
+    (tmp_path / "elsewhere").mkdir()
+    soundfile.write(tmp_path / "elsewhere" / "far.wav", sound(9), RATE_HZ)
+    (tree / "link").symlink_to(tmp_path / "elsewhere")
+    (tree / "link" / "back").symlink_to(tree)
+    assert copy(tree, tmp_path / "out")[0] == f"4 clips of {tree}"
+    assert (tmp_path / "out" / "link" / "far.wav").is_file()
+    Path(os.fsdecode(os.fsencode(tree) + b"/caf\xe9.wav")).touch()
+    with pytest.raises(BadInput, match=r"caf\\xe9\.wav': the file name is not UTF-8"):
+        copy(tree, tmp_path / "again")
 
 
 def test_after_a_stop_the_same_command_starts_again(

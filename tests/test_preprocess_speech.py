@@ -307,6 +307,7 @@ def test_other_weights_than_those_of_dns64_are_refused(small: dns64.Network, tmp
         with pytest.raises(BadInput, match=message):
             dns64.dns64(clip, 16_000, weights=tmp_path / "net.th")
         dns64._load.cache_clear()
-    (tmp_path / "net.th").write_bytes(b"no weights")
-    with pytest.raises(BadInput, match="cannot be read as plain weights"):
-        dns64.dns64(clip, 16_000, weights=tmp_path / "net.th")
+    for junk in (b"no weights", b"abc", b"", b"PK\3\4", b"\x80\2}q"):
+        (tmp_path / "net.th").write_bytes(junk)
+        with pytest.raises(BadInput, match="cannot be read as plain weights"):
+            dns64.dns64(clip, 16_000, weights=tmp_path / "net.th")

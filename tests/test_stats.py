@@ -235,9 +235,10 @@ def test_training_corpora_are_analysed_apart_and_stale_files_go(tmp_path: Path) 
         "across-training-corpora": "across-training-corpora/stats.json",
         "cremad+emodb": "cremad+emodb/stats.json",
         "emodb": "emodb/stats.json",
-    } | dict(content["analyses"])
+    }
     across = json.loads((tmp_path / "stats" / "across-training-corpora" / "stats.json").read_text())
     assert terms(across) == ["train_corpus", "model", "train_corpus:model"]
+    assert across["audit"]["blocks"][0] == "cremad+emodb, seed 0 (00000000)"
     assert across["audit"]["between"] == {"train_corpus": ["cremad+emodb", "emodb"]}
     assert json.loads((tmp_path / "stats" / "emodb" / "stats.json").read_text())["pairs"][0]["n"] == SPLITS
     assert not (tmp_path / "stats" / "pairs.csv").exists()

@@ -251,7 +251,9 @@ def _mixed_models(scores: Scores, analysis: Analysis, random: Sequence[tuple[str
     """Mixed models of all scores: every one that the design allows, `lmm` being the one that is told."""
     content, tables, told, target = analysis.content, analysis.tables, analysis.facts, scores.target
     models = dict(lmm.terms_of(scores))
-    primary = list(models)[-1] if scores.where or not scores.plots else "splitplot"
+    primary = list(models)[-1]
+    if primary == "full" and not scores.where:
+        primary = "splitplot"
     if random is not None:
         models, primary = {**models, "given": list(random)}, "given"
     fits: dict[str, lmm.Fit] = {}

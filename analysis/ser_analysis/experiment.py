@@ -233,10 +233,13 @@ def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:
     `between` is the training corpus where there are several, else empty.
     """
     part = part.copy()
-    seeds = part.groupby("split_sha256")["seed"].agg(lambda column: ", ".join(sorted(set(column), key=int)))
+    splits = part.groupby(["train_corpus", "split_sha256"])["seed"]
+    seeds = splits.agg(lambda column: ", ".join(sorted(set(column), key=int)))
     # The seeds name a block to people, the start of the checksum keeps it apart from any other.
     part["block"] = [
-        f"{'seeds' if ',' in seeds[sha] else 'seed'} {seeds[sha]} ({sha[:8]})" for sha in part["split_sha256"]
+        f"{corpus + ', ' if between else ''}{'seeds' if ',' in seeds[corpus, sha] else 'seed'} {seeds[corpus, sha]} "
+        f"({sha[:8]})"
+        for corpus, sha in zip(part["train_corpus"], part["split_sha256"], strict=True)
     ]
     model, notes = _model_factors(part)
     where = [column for column in ("test_corpus", "condition") if part[column].nunique() > 1]

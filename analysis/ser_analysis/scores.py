@@ -17,6 +17,7 @@ from ser_eval.errors import BadInput
 from ser_eval.run_folder import parse_table
 
 Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
 
 SHARES = frozenset({"uar", "accuracy", "f1", "macro_f1", "weighted_f1", "micro_f1"})
 """Scores that live in [0, 1]: anything outside is refused, and differences are told in points (x 100)."""
@@ -55,6 +56,8 @@ class Scores:
     """The levels of the `between` factors of each block."""
     plots: tuple[str, ...] = ()
     """The factors within which a trained model is the same, for a design without `where`; see `sub_plots`."""
+    replicates: tuple[Codes, Codes, Array] | None = None
+    """Block, cell and score of every row, where `values` averages replicates that are to enter the mixed model."""
     target: str = "T1"
     """What the blocks are a sample of: splits of this corpus (T1), speakers (T2) or corpora (T3)."""
 
@@ -104,7 +107,9 @@ class Scores:
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    names = [str(name) for name in table.columns]
+    columns = [table[name].tolist() for name in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
@@ -156,6 +161,7 @@ def pivot(
     plots: Sequence[str] = (),
     target: str = "T1",
     order: Mapping[str, Sequence[str]] | None = None,
+    replicates: bool = False,
 ) -> Scores:
     """Blocks x cells from long rows; several rows of one block and cell are averaged, and `n_runs` tells so.
 
@@ -171,6 +177,7 @@ def pivot(
         plots: `Scores.plots`
         target: `Scores.target`
         order: of the levels of a factor, where it is not the natural one
+        replicates: whether to keep every row, beside the averages
     """
     order = order or {}
     levels = tuple(
@@ -222,6 +229,7 @@ def pivot(
         if between
         else (),
         plots=tuple(plots),
+        replicates=(rows.astype(np.int64), columns.astype(np.int64), score) if replicates else None,
         target=target,
     )
 
@@ -235,6 +243,7 @@ def subset(scores: Scores, keep: npt.NDArray[np.bool_]) -> Scores:
         values=scores.values[chosen],
         n_runs=None if scores.n_runs is None else scores.n_runs[chosen],
         groups=tuple(scores.groups[index] for index in chosen) if scores.groups else (),
+        replicates=None,
     )
 
 

@@ -39,6 +39,7 @@ def stats_of_csv(
     test: Sequence[str] = (),
     margin: float | None = None,
     random: str | None = None,
+    replicates: bool = False,
     test_train_ratio: str | None = None,
     cell_sd: str | None = None,
     cell_n: str | None = None,
@@ -63,6 +64,8 @@ def stats_of_csv(
         test: within factors that say where one trained model is tested; those of `WHERE` when absent
         margin: what counts as no difference, for equivalence; 0.01 for scores in [0, 1] when absent
         random: random terms of the mixed model, such as `(1|block) + (1|block:variety)`
+        replicates: several rows of a block and cell are runs of the same; their mean is the score of the cell, and the
+            mixed model takes every row
         test_train_ratio: clips tested / clips trained on, as `0.25`, or for one level of a test factor `emodb=0.25`
         cell_sd: column of the SDs of published cells, `dv` being their means
         cell_n: column of the number of scores of published cells
@@ -96,6 +99,7 @@ def stats_of_csv(
         raise BadInput("published cells need both --cell-sd and --cell-n")
 
     unused = {"--test": bool(test), "--random": random, "--test-train-ratio": test_train_ratio, "--margin": margin}
+    unused["--replicates"] = replicates
     if not within and (idle := [option for option, value in unused.items() if value]):
         raise BadInput(f"{idle[0]} belongs to repeated measures: --within with --block")
     table[dv] = numbers(table, dv, source)
@@ -126,7 +130,7 @@ def stats_of_csv(
         lines = [analysis.title, *analysis.omnibus[:10], *analysis.facts]
     else:
         assert block is not None
-        scores, notes = _blocks(rows, dv, within, between, block, test, test_train_ratio, order, source)
+        scores, notes = _blocks(rows, dv, within, between, block, test, test_train_ratio, order, replicates, source)
         analysis = blocked.analyse(
             scores,
             title=f"Statistics of {source}",
@@ -185,6 +189,7 @@ def _blocks(
     test: Sequence[str],
     ratio: str | None,
     order: dict[str, Sequence[str]],
+    replicates: bool,
     source: str,
 ) -> tuple[Scores, list[str]]:
     """The scores as blocks x cells, and what has to be said about it."""
@@ -201,13 +206,14 @@ def _blocks(
                 "group, make them unique"
             )
     twice = rows.duplicated([block, *within], keep=False)
-    if twice.any():
+    if twice.any() and not replicates:
         first = rows[twice].iloc[0]
         same = rows[(rows[[block, *within]] == first[[block, *within]]).all(axis=1)]
         cell = ", ".join(f"{column}={first[column]}" for column in (block, *within))
         raise BadInput(
             f"{source}, lines {' and '.join(str(index + 2) for index in same.index)}: several rows for {cell}; "
-            "a block holds one score per cell. Name the factor that tells them apart under --within, or another --block"
+            "a block holds one score per cell. Name the factor that tells them apart under --within, or another "
+            "--block; --replicates averages runs of the same"
         )
     for factor in within:
         if rows[factor].nunique() < 2:
@@ -238,7 +244,7 @@ def _blocks(
     rows = _with_sizes(rows, where, ratio, source)
     scores = pivot(
         rows, dv=dv, factors=within, block=block, where=where, between=between, plots=plots,
-        target=TARGET_OF_BLOCK.get(block.lower(), "T1"), order=order,
+        target=TARGET_OF_BLOCK.get(block.lower(), "T1"), order=order, replicates=replicates and bool(twice.any()),
     )  # fmt: skip
     known = ~np.isnan(scores.values)
     shared = known.T.astype(int) @ known

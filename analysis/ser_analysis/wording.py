@@ -106,8 +106,8 @@ def pair_sentence(row: dict[str, Any], dv: str, target: str = "T1") -> str:
         return f"{start}{lead} in each of {n} blocks, so that t is not defined; sign-flip {p_text(signflip)}."
     text = (
         f"{start}{lead}, {span(low, high)}, t({int(row['df'])}) = {abs(row['t']):.2f}, "
-        f"{p_text(row['p'])} (Holm {p_text(row['p_holm'])}), d_z = {abs(row['d_z']):.2f}, "
-        f"g_av = {abs(row['g_av']):.2f}, {ahead_text}, sign-flip {p_text(signflip)}. "
+        f"{p_text(row['p'])} (Holm {p_text(row['p_holm'])}), d_z = {_size(row['d_z'])}, "
+        f"g_av = {_size(row['g_av'])}, {ahead_text}, sign-flip {p_text(signflip)}. "
     )
     shown, shown_flip = row["p_holm"] < ALPHA, row["signflip_p_holm"] < ALPHA
     if shown:
@@ -133,6 +133,10 @@ def pair_sentence(row: dict[str, Any], dv: str, target: str = "T1") -> str:
         if shown and not row["nb_p_holm"] < ALPHA:
             text += " So for new speakers it is not shown."
     return text
+
+
+def _size(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{abs(value):.2f}"
 
 
 def sides(row: dict[str, Any]) -> tuple[str, str]:
@@ -247,10 +251,13 @@ def singular_remark(names: list[str], target: str = "T1") -> str:
 def friedman_sentence(content: dict[str, Any], at: str, target: str = "T1") -> str:
     """The rank tests over all models at one place."""
     corrected, f = content["friedman_tie_corrected"], content["iman_davenport_tie"]
+    start = f"{target}{', ' + place(at) if at else ''}: Friedman, corrected for ties: "
+    if math.isnan(corrected["chi2"]):
+        return f"{start}not defined, since all ranks are tied."
     verdict = "the ranks differ" if corrected["p"] < ALPHA else "no difference of ranks is shown"
     return (
-        f"{target}{', ' + place(at) if at else ''}: Friedman, corrected for ties: chi2({corrected['df']}) = "
-        f"{corrected['chi2']:.2f}, {p_text(corrected['p'])} (Iman-Davenport F({f['df1']}, {f['df2']}) = {f['F']:.2f}, "
+        f"{start}chi2({corrected['df']}) = {corrected['chi2']:.2f}, "
+        f"{p_text(corrected['p'])} (Iman-Davenport F({f['df1']}, {f['df2']}) = {f['F']:.2f}, "
         f"{p_text(f['p'])}), W = {share(content['kendall_W'])}: {verdict}. Mean ranks differ by Nemenyi's test from a "
         f"distance of {content['CD_nemenyi_05']:.2f}."
     )

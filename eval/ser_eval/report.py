@@ -293,7 +293,7 @@ def _card(runs: list[RunFolder], cells: Sequence[Cell], bandwidth_hz: dict[str, 
         "split_kinds": sorted({record["split_kind"] for record in records}),
         "has_folds": first["fold"] is not None,
         "splits": sorted(splits),
-        "possible": possible.pop() if len(possible) == 1 else None,
+        "possible": possible.pop() if len(possible) == 1 and first["fold"] is None else None,  # a fold counts its own
         "split_notes": sorted({note for record in records for note in record["split_notes"]}),
         "seeds": _ranges(seeds),
         "num_seeds": len(seeds),

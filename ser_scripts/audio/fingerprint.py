@@ -55,6 +55,8 @@ _MAX_MEETING = 100
 """Words that more windows than these have say nothing: a constant tone, say."""
 _NEAR_WINDOWS = 2
 _REFINED_BELOW = 0.4
+KEEP_EVERY = 1000
+"""Clips between two writes of the cache while a corpus is heard."""
 _BATCH = 20_000
 
 Words = npt.NDArray[np.uint32]
@@ -226,8 +228,10 @@ def fingerprints(
     if wanted:
         items = [(path, sha) for sha, path in wanted.items()]
         made = decode.in_order(partial(_fingerprint_of, manifest.root), items, workers=workers, progress=progress)
-        known |= dict(zip(wanted, made, strict=True))
-        keep_fingerprints(manifest.corpus, cache, known)
+        for done, (sha, one) in enumerate(zip(wanted, made, strict=True), start=1):
+            known[sha] = one
+            if done % KEEP_EVERY == 0 or done == len(wanted):  # a stop loses little
+                keep_fingerprints(manifest.corpus, cache, known)
     return [known[sha] for sha in shas]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -299,9 +300,30 @@ def _disturbed(mono: Samples, rate_hz: int, step: Noise | Reverb, number: int, c
 
 
 def sounds_in(folder: Path) -> list[Path]:
-    """The sound files below a folder, in order of their relative path, so that a draw does not depend on the disk."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    """The sound files below a folder, in order of their relative path, so that a draw does not depend on the disk.
+
+    Hidden files (`.x`, AppleDouble `._x`) are none; links to folders are followed.
+
+    Raises:
+        BadInput: a file name that is not UTF-8
+    """
+    found: dict[str, Path] = {}
+    entered: set[str] = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in entered:  # a link may lead back up
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                path = Path(place, name)
+                try:
+                    str(path).encode()
+                except UnicodeEncodeError:
+                    raise BadInput(f"{os.fsencode(path)!r}: the file name is not UTF-8; rename it") from None
+                found[path.relative_to(folder).as_posix()] = path
+    return [found[name] for name in sorted(found)]
 
 
 def _existing(path: str, base: Path, where: str) -> Path:

@@ -161,12 +161,17 @@ def _shards(root: Path, spec: HuggingFaceCorpus) -> list[_Shard]:
 def _saved(root: Path) -> list[_Shard]:
     """The tables of a folder of `save_to_disk`, of one data set or of one per split."""
     if (root / "state.json").is_file():
-        state = read_json(root / "state.json")
+        state = _object(root / "state.json")
         split = inside(str(state.get("_split") or "train"), f"{root / 'state.json'}: _split")
-        names = [inside(str(one["filename"]), f"{root / 'state.json'}") for one in state.get("_data_files", [])]
+        files = state.get("_data_files")
+        if not isinstance(files, list) or not files or not all(isinstance(one, dict) for one in files):
+            raise BadInput(f"{root / 'state.json'}: _data_files: expected a list of objects with 'filename'")
+        names = [inside(str(one.get("filename", "")), f"{root / 'state.json'}: filename") for one in files]
         return [_Shard(root / name, split) for name in names]
     if (root / "dataset_dict.json").is_file():
-        splits = [str(one) for one in read_json(root / "dataset_dict.json").get("splits", [])]
+        splits = _object(root / "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or not all(isinstance(one, str) for one in splits):
+            raise BadInput(f"{root / 'dataset_dict.json'}: splits: expected a list of names")
         shards = []
         for split in splits:
             inside(split, str(root / "dataset_dict.json"))
@@ -175,6 +180,18 @@ def _saved(root: Path) -> list[_Shard]:
             raise BadInput(f"{root}: dataset_dict.json names no split that is there")
         return shards
     return []
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """A JSON object that must be one.
+
+    Raises:
+        BadInput: it is not
+    """
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise BadInput(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
 def _split_of(file: Path) -> str:
@@ -213,17 +230,20 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 def _class_names(file: Path) -> dict[str, list[str]]:
     """Names behind the integers of each ClassLabel column, from the table or the dataset_info.json beside it."""
-    features: dict[str, Any] = {}
     metadata = _schema(file).metadata or {}
-    if b"huggingface" in metadata:
-        features = json.loads(metadata[b"huggingface"]).get("info", {}).get("features", {})
-    elif (file.parent / "dataset_info.json").is_file():
-        features = read_json(file.parent / "dataset_info.json").get("features") or {}
-    return {
-        name: [str(one) for one in feature["names"]]
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
-    }
+    features: Any = {}
+    try:
+        if b"huggingface" in metadata:
+            features = json.loads(metadata[b"huggingface"]).get("info", {}).get("features", {})
+        elif (file.parent / "dataset_info.json").is_file():
+            features = _object(file.parent / "dataset_info.json").get("features") or {}
+        return {
+            name: [str(one) for one in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
+        }
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError):
+        raise BadInput(f"{file}: what it says about its columns (features) is damaged") from None
 
 
 def _check_columns(shard: _Shard, spec: HuggingFaceCorpus) -> None:

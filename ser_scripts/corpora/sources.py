@@ -93,9 +93,10 @@ def corpus_folder(spec: NamedCorpus, *, data: Path, locations: Mapping[str, Path
     The folder of a bundle of four corpora (`BUNDLE`) stands for the corpus' folder in it.
 
     Raises:
-        BadInput: no such folder
+        BadInput: no such corpus or folder
     """
     name = spec.reader
+    corpora.get(name)
     if spec.root is not None:
         folder, looked_for = existing(spec.root, base), f'"root" is {spec.root!r}'
     else:

@@ -32,7 +32,7 @@ from ser_scripts.download.fetch import (
 )
 from ser_scripts.download.progress import bytes_shown
 from ser_scripts.download.sources import ArchiveFile, Source, by_hand, command, megabytes, source_of
-from ser_scripts.errors import BadInput, Finding
+from ser_scripts.errors import BadInput, Finding, SerError
 from ser_scripts.files import writable_folder
 
 RECORD = ".download.json"
@@ -91,7 +91,11 @@ def download(
         if _present(folder):
             say(f"{folder} holds audio already; nothing is downloaded")
             return
-        _make(name, source, folder, local, say, policy or Policy())
+        try:
+            _make(name, source, folder, local, say, policy or Policy())
+        except SerError:
+            _tidy(_workshop(folder))
+            raise
     finally:
         lock.release()
 
@@ -130,7 +134,7 @@ def _assign(name: str, source: Source, archives: Sequence[Path]) -> dict[str, Pa
 
 
 def _make(name: str, source: Source, folder: Path, local: dict[str, Path], say: Say, policy: Policy) -> None:
-    workshop = folder.with_name(f"{folder.name}.partial")
+    workshop = _workshop(folder)
     store, unpacked = workshop / "archives", workshop / "unpacked"
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -156,6 +160,8 @@ def _make(name: str, source: Source, folder: Path, local: dict[str, Path], say: 
             )
     except FetchFailed as error:
         raise FetchFailed("\n".join([str(error), *_advice(name, source)])) from None
+    if hint := corpora.resemblance(unpacked, name):
+        raise Finding(f"{', '.join(str(local.get(file.name, file.name)) for file in files)}: not {name}. {hint}")
     write_json(unpacked / RECORD, {"corpus": name, "files": record})
     _into_place(unpacked, folder)
     say(f"{name}: unpacked into {folder}")
@@ -163,6 +169,18 @@ def _make(name: str, source: Source, folder: Path, local: dict[str, Path], say: 
         shutil.rmtree(workshop)
     except OSError as error:
         say(f"{workshop} could not be removed ({error.strerror}); it is no longer needed")
+
+
+def _workshop(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _tidy(workshop: Path) -> None:
+    """Delete what no later try can use: what was unpacked, and empty folders. Archives stay."""
+    shutil.rmtree(workshop / "unpacked", ignore_errors=True)
+    for folder in (workshop / "archives", workshop):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _unlisted(archive: Path) -> ArchiveFile:

@@ -20,6 +20,10 @@ PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 SINGLE = (WEIGHTS, "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+NOT_PLAIN = (
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError
+)  # fmt: skip
+"""What torch.load raises for a file that is damaged, no weights at all, or more than tensors."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -115,6 +119,6 @@ def _read(file: Path, names: list[str]) -> dict[str, torch.Tensor]:
 def _read_bin(file: Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise BadInput(f"{file} cannot be read as plain weights: {str(error).splitlines()[0]}") from None
+    except NOT_PLAIN:
+        raise BadInput(f"{file} cannot be read as plain weights: it is damaged, or holds more than tensors") from None
     return dict(content)

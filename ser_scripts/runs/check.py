@@ -41,6 +41,8 @@ def corpus_spec(what: str) -> CorpusSpec:
     if Path(what).is_dir() and what not in corpora.names():
         content = {"kind": "audiofolder", "name": Path(what).resolve().name, "path": str(Path(what).resolve())}
         return parse(AudioFolderCorpus, content, source=what, kind="corpus (its folder's name is its name)")
+    if "/" in what or "\\" in what:
+        raise BadInput(f"{what}: no such folder; expected a corpus of `ser corpora`, a CSV of clips, or a folder of them")
     return parse(NamedCorpus, {"name": what}, source=what, kind="corpus name")
 
 
@@ -73,7 +75,7 @@ def check_spec(
         where_trained = f"trained on {train}: " if len(plan.tasks) > 1 else ""
         lines += [f"  {where_trained}{line}" for line in task.lines()]
     distinct = {run.split.sha256 for run in plan.runs}
-    possible = {run.split.possible for run in plan.runs}
+    possible = {run.split.possible if run.split.fold is None else None for run in plan.runs}  # a fold counts its own
     lines.append(
         f"  {len(plan.runs)} runs over {len(distinct)} distinct splits"
         + (f" of {next(iter(possible))} possible" if len(possible) == 1 and None not in possible else "")

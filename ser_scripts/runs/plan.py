@@ -233,6 +233,7 @@ def find_model(name: str, base: Path) -> Path:
 def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[str], None]) -> Plan:
     """Build manifests, draw every split, list every run. Nothing is trained and nothing is written but caches."""
     spec = experiment.spec
+    _check_chain(experiment)
     corpora: dict[str, CorpusSpec] = {}
     for corpus in [*(corpus for group in spec.train for corpus in group), *spec.test]:
         if corpora.setdefault(corpus.name, corpus) != corpus:
@@ -311,6 +312,16 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                     for split in drawn[key]
                 ]
     return Plan(experiment, manifests, tuple(runs), tuple(refused), tasks)
+
+
+def _check_chain(experiment: Experiment) -> None:
+    """Refuse a file or folder of the preprocessing that is not there, before any clip is read."""
+    from ser_scripts.audio.preprocess import resolve_chain
+
+    try:
+        resolve_chain(experiment.spec.preprocess, experiment.base)
+    except BadInput as error:
+        raise BadInput(f"{experiment.file}: {error}") from None
 
 
 def _without_refused(

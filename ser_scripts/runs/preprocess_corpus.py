@@ -263,7 +263,8 @@ def _write(
             + "\nMend them, or go on without them with --allow-dropped; nothing was written."
         )
     if not written:
-        raise BadInput(f"{source.root}: no clip is left")
+        shutil.rmtree(folder)
+        raise BadInput(f"{source.root}: none of the {len(dropped)} clips can be copied; nothing was written")
     kept = source.table[source.table["path"].isin(written)]
     write_table(folder / TABLE, kept.assign(path=[written[path].path for path in kept["path"]]))
     events = Counter(event for clip in written.values() for event in clip.events)
@@ -300,8 +301,10 @@ def _clean(
     try:
         samples, native_hz = decode.read(root / path)
         mono = decode.to_mono(samples)
-        if len(mono) < MIN_SECONDS * native_hz or not np.isfinite(mono).all():
-            return f"it is shorter than {MIN_SECONDS} s, or not finite"
+        if len(mono) < MIN_SECONDS * native_hz:
+            return f"it lasts {len(mono) / native_hz:.3f} s, less than {MIN_SECONDS} s"
+        if not np.isfinite(mono).all():
+            return "some of its samples are not finite (NaN or infinite)"
         done = apply_chain(mono, native_hz, chain, clip_key=f"{corpus}/{path}")
     except UnreadableAudio as error:
         return error.reason

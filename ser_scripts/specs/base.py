@@ -72,7 +72,7 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the list of what is valid when nothing is near."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(names)}"
+    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(names) or 'none'}"
 
 
 def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
@@ -85,6 +85,11 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{key}: required key is missing"
     context = detail.get("ctx", {})
+    if location[-1:] == ["[key]"]:
+        owner = ".".join(str(part) for part in location[:-2])
+        return (
+            f"{owner}: the key '{location[-2]}' is not valid; expected {detail['msg'].removeprefix('Input should be ')}"
+        )
     if detail["type"] == "union_tag_not_found":
         return f"{key}: the key 'kind' is missing"
     if detail["type"] == "union_tag_invalid":

@@ -36,6 +36,8 @@ def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
             }
         )
 
+    # As float, since scipy's Bartlett fails on whole numbers.
+    groups = [np.asarray(group, dtype=float) for group in groups]
     spread = float(np.ptp(residuals)) if len(residuals) else 0.0
     if len(residuals) >= 3 and spread > 1e-12 * max(float(np.abs(group).max(initial=0)) for group in groups):
         w, p = stats.shapiro(residuals)
@@ -43,12 +45,14 @@ def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
     variances = [float(np.var(group, ddof=1)) for group in groups if len(group) > 1]
     if len(groups) > 1 and len(variances) == len(groups) and min(variances) > 0:
         df = (len(groups) - 1, sum(map(len, groups)) - len(groups))
-        for check, name, answer, degrees in (
-            ("brown_forsythe_median_cells", "F", stats.levene(*groups, center="median"), df),
-            ("levene_mean_cells", "F", stats.levene(*groups, center="mean"), df),
-            ("bartlett_cells", "chi2", stats.bartlett(*groups), df[:1]),
-            ("fligner_cells", "chi2", stats.fligner(*groups, center="median"), df[:1]),
-        ):
+        with np.errstate(invalid="ignore", divide="ignore"):  # what is not defined is left out
+            answers = (
+                ("brown_forsythe_median_cells", "F", stats.levene(*groups, center="median"), df),
+                ("levene_mean_cells", "F", stats.levene(*groups, center="mean"), df),
+                ("bartlett_cells", "chi2", stats.bartlett(*groups), df[:1]),
+                ("fligner_cells", "chi2", stats.fligner(*groups, center="median"), df[:1]),
+            )
+        for check, name, answer, degrees in answers:
             if np.isfinite(answer.statistic):
                 add(check, name, float(answer.statistic), float(answer.pvalue), *degrees)
         add("variance_ratio_cells", "max_over_min", max(variances) / min(variances))

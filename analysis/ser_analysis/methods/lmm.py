@@ -24,10 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ser_analysis.scores import Array, Scores
+from ser_analysis.scores import Array, Codes, Scores
 from ser_eval.errors import BadInput
 
-Codes = npt.NDArray[np.int64]
 ITERATIONS = 100
 STARTS = (1.0, 0.05, 20.0)
 """Variance ratios to begin with."""
@@ -327,6 +326,8 @@ class Design:
     codes: Mapping[str, Codes]
     """Of each factor, and of the block by its name: (n,)"""
     block: str
+    model: tuple[str, ...]
+    """The factors of a trained model, the sub-plots left out: together they are called `model`."""
 
     def fixed(self, leave_out: str | None = None) -> tuple[Array, list[str], list[str]]:
         """Deviation-coded full factorial (n, p), the name of each column (as R's contr.sum) and its term.
@@ -371,8 +372,11 @@ def deviation(k: int) -> Array:
 
 
 def design(scores: Scores) -> Design:
-    """The long form of blocks x cells."""
+    """The long form of blocks x cells; with replicates a row of each."""
     rows, columns = np.nonzero(~np.isnan(scores.values))
+    y = scores.values[rows, columns]
+    if scores.replicates is not None:
+        rows, columns, y = scores.replicates
     cells = np.array(list(itertools.product(*(range(len(levels)) for levels in scores.levels))), dtype=np.int64)
     codes: dict[str, Codes] = {scores.block_name: rows.astype(np.int64)}
     for index, factor in enumerate(scores.between):
@@ -383,9 +387,10 @@ def design(scores: Scores) -> Design:
     return Design(
         factors=(*scores.between, *scores.factors),
         levels=(*scores.between_levels, *scores.levels),
-        y=scores.values[rows, columns],
+        y=y,
         codes=codes,
         block=scores.block_name,
+        model=tuple(factor for factor in scores.factors if factor not in scores.sub_plots),
     )
 
 
@@ -474,17 +479,18 @@ def likelihood(scores: Scores, random: Sequence[tuple[str, ...]]) -> dict[str, A
 
 
 def label(table: Design, term: Sequence[str]) -> str:
-    """`seed:model` where the rest of a random term is several factors, `block:variety` where it is one."""
+    """`seed:model` where a random term is that of whole models of several factors; else its columns."""
     rest = [name for name in term if name != table.block]
-    inner = rest if len(rest) < 2 else ["model"]
+    inner = ["model"] if len(rest) > 1 and set(rest) == set(table.model) else rest
     return ":".join([*([table.block] if table.block in term else []), *inner])
 
 
 def terms_of(scores: Scores) -> dict[str, list[tuple[str, ...]]]:
-    """The models that a design allows: `block`, `splitplot` and `full`, each with its random terms.
+    """The models that a design allows, each with its random terms.
 
     `block` is `(1|block)`. Where a trained model is tested at several places (`scores.sub_plots`), its scores share its
-    training: `splitplot` adds `(1|block:model)`, `full` also `(1|block:place)`.
+    training: `splitplot` adds `(1|block:model)`, `full` also `(1|block:place)`. With replicates, `replicates` adds the
+    interaction of the block with every cell.
     """
     block: tuple[str, ...] = (scores.block_name,)
     places = scores.sub_plots
@@ -493,6 +499,8 @@ def terms_of(scores: Scores) -> dict[str, list[tuple[str, ...]]]:
     if whole and places:
         models["splitplot"] = [block, (*block, *whole)]
         models["full"] = [*models["splitplot"], (*block, *places)]
+    if scores.replicates is not None:
+        models["replicates"] = [*list(models.values())[-1], (*block, *scores.factors)]
     return models
 
 

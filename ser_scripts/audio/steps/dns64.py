@@ -8,7 +8,6 @@ as it is. No weights come with this project; those published by the authors allo
 from __future__ import annotations
 
 import functools
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ser_scripts.audio.decode import Samples
 from ser_scripts.audio.steps.line import to_length
 from ser_scripts.audio.steps.threads import one_thread
 from ser_scripts.errors import BadInput
+from ser_scripts.modeling.weights import NOT_PLAIN
 
 RATE_HZ = 16_000
 DEPTH, KERNEL, STRIDE, RESAMPLE = 5, 8, 4, 4
@@ -152,8 +152,8 @@ def _load(file: Path, size: int, mtime_ns: int) -> Network:
     """The network with the weights of a file; kept as long as the file does not change."""
     try:
         content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, SafetensorError, EOFError) as error:
-        raise BadInput(f"{file} cannot be read as plain weights: {str(error).splitlines()[0]}") from None
+    except (SafetensorError, *NOT_PLAIN):
+        raise BadInput(f"{file} cannot be read as plain weights: it is damaged, or holds more than tensors") from None
     first = content.get("encoder.0.0.weight") if isinstance(content, dict) else None
     if not isinstance(first, torch.Tensor) or first.ndim != 3:
         raise BadInput(f"{file} holds no weights of DNS64: 'encoder.0.0.weight' is missing")
