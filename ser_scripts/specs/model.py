@@ -60,6 +60,10 @@ class PoolingSpec(Spec):
 class HeadSpec(Spec):
     """Pooled vector -> ReLU -> batch norm -> dropout -> linear, each step optional but the last."""
 
+    kind: Literal["linear", "mlp"] = "linear"
+    """`linear`: one map. `mlp`: a hidden layer with GELU before it."""
+    hidden: Annotated[int, Field(ge=1)] = 256
+    """Width of the hidden layer of an `mlp`."""
     relu: bool = True
     batch_norm: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

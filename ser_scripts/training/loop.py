@@ -16,7 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,10 +32,10 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from ser_eval import metrics
-from ser_eval.run_folder import HISTORY, HISTORY_COLUMNS, write_text
+from ser_eval.run_folder import HISTORY
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.modeling.model import SerModel
-from ser_scripts.specs.model import EarlyStoppingSpec, TrainingSpec
+from ser_scripts.specs.model import TrainingSpec
 from ser_scripts.training.clock import duration
 from ser_scripts.training.data import (
     EpochLoader,
@@ -45,6 +45,8 @@ from ser_scripts.training.data import (
     collate,
     sorted_batches,
 )
+from ser_scripts.training.history import Evaluation, read_history, select, should_stop, write_history
+from ser_scripts.training.schedule import one_cycle
 from ser_scripts.training.seeding import derive, seed_everything
 
 CHECKPOINTS = "checkpoints"
@@ -57,57 +59,12 @@ PROGRESS_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One row of history.csv."""
-
-    step: int
-    epoch: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_uar: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Trained:
     """What a training leaves behind, besides the weights in the model."""
 
     history: list[Evaluation]
     selected: Evaluation
     resumed_from_step: int | None
-
-
-def improves(metric: str, value: float, best: float, *, min_delta: float = 0.0) -> bool:
-    """Whether a value is better than the best so far by more than `min_delta`; a loss is better when lower."""
-    return value < best - min_delta if metric == "val_loss" else value > best + min_delta
-
-
-def select(history: Sequence[Evaluation], rule: str) -> int:
-    """Index of the evaluation whose weights are tested: the first best one, or the last with the rule `last`."""
-    if rule == "last":
-        return len(history) - 1
-    best = 0
-    for index, row in enumerate(history):
-        if improves(rule, getattr(row, rule), getattr(history[best], rule)):
-            best = index
-    return best
-
-
-def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -> bool:
-    """Whether the metric has failed to improve by more than `min_delta` at the last `patience` evaluations."""
-    if spec is None or not history:
-        return False
-    best, waited = getattr(history[0], spec.metric), 0
-    for row in history[1:]:
-        value = getattr(row, spec.metric)
-        if improves(spec.metric, value, best, min_delta=spec.min_delta):
-            best, waited = value, 0
-        else:
-            waited += 1
-    return waited >= spec.patience
 
 
 @torch.inference_mode()
@@ -141,15 +98,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
-
-
-def one_cycle(step: int, *, total: int, warmup: int) -> float:
-    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 to 1 over the warm-up, then to 4e-6."""
-    if step < warmup:
-        low, high, position = 1 / 25, 1.0, step / max(1, warmup)
-    else:
-        low, high, position = 1.0, 1 / 25e4, min(1.0, (step - warmup) / max(1, total - warmup))
-    return high + (low - high) * (1 + math.cos(math.pi * position)) / 2
 
 
 class SerTrainer(Trainer):  # type: ignore[misc]
@@ -423,22 +371,6 @@ def save_weights(model: SerModel, file: Path) -> None:
 def load_weights(model: SerModel, file: Path, device: torch.device) -> None:
     """Put the weights that `save_weights` wrote into the model."""
     model.load_state_dict(load_file(file, device=str(device)))
-
-
-def write_history(file: Path, history: Sequence[Evaluation]) -> None:
-    """Write history.csv (floats in full precision)."""
-    lines = [",".join(HISTORY_COLUMNS)]
-    lines += [",".join(repr(asdict(row)[column]) for column in HISTORY_COLUMNS) for row in history]
-    write_text(file, "\n".join(lines) + "\n")
-
-
-def read_history(file: Path) -> list[Evaluation]:
-    """Read what `write_history` wrote, exactly."""
-    header, *lines = file.read_text(encoding="utf-8").splitlines()
-    if header != ",".join(HISTORY_COLUMNS):
-        raise BadInput(f"{file} is no history of a training: unexpected columns {header[:60]}; delete its folder")
-    rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
-    return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
 
 
 def _resume_point(folder: Path, rule: str) -> tuple[Path | None, list[Evaluation]]:
