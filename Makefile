@@ -1,5 +1,5 @@
 # Thin: each target calls `ser`. EXP names an experiment, e.g. make train EXP=experiments/emovo.json
-.PHONY: help setup quickstart train eval stats report check test lint format schemas lock clean
+.PHONY: help setup quickstart train eval stats report check test lint format schemas pages lock bench-prepare clean
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -15,7 +15,7 @@ help:
 	@echo "make eval  EXP=experiments/X.json   metrics, confusion matrices, report.html"
 	@echo "make stats [EXP=...]                which difference is real (every experiment when EXP is absent)"
 	@echo "make check EXP=...                  validate, draw every split, estimate the disk needed"
-	@echo "make test | lint | format | schemas | lock | setup"
+	@echo "make test | lint | format | schemas | pages | lock | setup | bench-prepare"
 
 setup: .venv/.ready
 
@@ -64,8 +64,15 @@ format: setup
 schemas: setup
 	$(SER) schemas
 
+pages: setup
+	$(SER) corpora --write-pages data
+
 lock:
 	sh docker/lock.sh
+
+# 100,000 clips: seconds and memory of the manifest, the clip store and the search for copies
+bench-prepare: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prepare_memory.py $(ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

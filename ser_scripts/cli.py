@@ -100,7 +100,22 @@ def check(
         print("\n".join(lines))
         refused |= bad
     if refused:
-        raise Finding("some splits are refused; see above")
+        raise Finding("some splits are refused or leak; see above")
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def translate(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration of the two-tier system.")],
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("experiments"),
+) -> None:
+    """Write a YAML configuration of the older two-tier system, and flags of its train.py, as an experiment."""
+    from ser_scripts.specs.two_tier import write_translation
+
+    files, messages = write_translation(config, out, context.args)
+    for message in messages:
+        _say(message)
+    print("\n".join(str(file) for file in files))
 
 
 @app.command()
@@ -108,11 +123,25 @@ def prepare(
     what: Annotated[
         str, typer.Argument(metavar="EXPERIMENT|CORPUS", help="An experiment JSON, or a corpus (`toy` is made).")
     ],
+    download: Annotated[bool, typer.Option("--download", help="First get the corpus from its publisher.")] = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="With --download: you accept a licence that is not a public one.")
+    ] = False,
+    archive: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="FILE", help="With --download: unpack this file instead, with the same checks."),
+    ] = None,
 ) -> None:
     """Read and check corpora ahead of training; `ser prepare toy` makes the built-in corpus."""
-    from ser_scripts.runs.check import prepare_corpora
+    from ser_scripts.runs.check import download_corpus, prepare_corpora
 
-    for line in prepare_corpora(what, say=_say):
+    if not download and (accept_licence or archive):
+        raise BadInput("ser prepare: --accept-licence and --archive go with --download")
+    if download:
+        lines = download_corpus(what, accept_licence=accept_licence, archives=archive or (), say=_say)
+    else:
+        lines = prepare_corpora(what, say=_say)
+    for line in lines:
         print(line)
 
 
@@ -228,31 +257,79 @@ def stats(
     ] = None,
     csv: Annotated[Optional[Path], typer.Option(help="Any tidy table instead of an experiment.")] = None,  # noqa: UP045
     dv: Annotated[Optional[str], typer.Option(help="With --csv: the column of scores.")] = None,  # noqa: UP045
-    within: Annotated[str, typer.Option(help="With --csv: within factors, comma separated.")] = "",
-    between: Annotated[str, typer.Option(help="With --csv: between factors, comma separated.")] = "",
-    block: Annotated[Optional[str], typer.Option(help="With --csv: the column of blocks (seed, split).")] = None,  # noqa: UP045
+    within: Annotated[
+        str,
+        typer.Option(help="With --csv: factors within blocks, comma separated; with --wide the treatments' columns."),
+    ] = "",
+    between: Annotated[str, typer.Option(help="With --csv: factors between rows or blocks, comma separated.")] = "",
+    block: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv: the column of blocks (seed, split, subject); without it each row is a unit."),
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="With --csv: a column per treatment, a row per block.")] = False,
+    test: Annotated[
+        str,
+        typer.Option(
+            help="With --csv: the within factors that say where one trained model is tested "
+            "(default: test, test_corpus, condition)."
+        ),
+    ] = "",
+    random: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv: random terms of the mixed model, such as '(1|seed) + (1|seed:arch)'."),
+    ] = None,
+    margin: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="What counts as no difference, +-, for equivalence (default: 0.01 for scores in [0, 1])."),
+    ] = None,
+    test_train_ratio: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv: clips tested / trained on, as 0.25 or emodb=0.25, for the Nadeau-Bengio test."),
+    ] = None,
+    cell_sd: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv of published cells: the column of SDs, --dv being the means."),
+    ] = None,
+    cell_n: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv of published cells: the column of the number of scores."),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Folder for the results of --csv.")] = None,  # noqa: UP045
 ) -> None:
-    """Which difference is real: descriptives, repeated-measures ANOVA, paired contrasts."""
+    """Which difference is real: ANOVA, mixed models, paired contrasts, ranks, equivalence; docs/statistics.md."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
     from ser_scripts.runs.locate import all_experiments, experiment_folder
 
     if csv is not None:
-        if experiment is not None or dv is None:
-            raise BadInput("ser stats --csv FILE needs --dv COLUMN, and takes no experiment")
-        factors = [[name for name in text.split(",") if name] for text in (within, between)]
-        result = stats_of_csv(csv, dv=dv, within=factors[0], between=factors[1], block=block, out=out)
+        if experiment is not None or (dv is None and not wide):
+            raise BadInput("ser stats --csv FILE needs --dv COLUMN (or --wide), and takes no experiment")
+        factors = [[name for name in text.split(",") if name] for text in (within, between, test)]
+        result = stats_of_csv(
+            csv,
+            dv=dv,
+            within=factors[0],
+            between=factors[1],
+            block=block,
+            out=out,
+            wide=wide,
+            test=factors[2],
+            margin=margin,
+            random=random,
+            test_train_ratio=test_train_ratio,
+            cell_sd=cell_sd,
+            cell_n=cell_n,
+        )
         print("\n".join(result.lines))
         return
     from ser_eval.evaluate import evaluate_experiment
 
-    if (dv, block, out, within, between) != (None, None, None, "", ""):
-        raise BadInput("ser stats: --dv, --within, --between, --block and --out go with --csv FILE")
+    if any((dv, block, out, within, between, wide, test, random, test_train_ratio, cell_sd, cell_n)):
+        raise BadInput("ser stats: of the options only --margin goes with an experiment; the others need --csv FILE")
     failed = []
     for folder in [experiment_folder(experiment)] if experiment else all_experiments():
         try:
-            print("\n".join(stats_of_experiment(folder).lines))
+            print("\n".join(stats_of_experiment(folder, margin=margin).lines))
         except BadInput as error:
             if experiment:
                 raise
@@ -276,25 +353,95 @@ def schemas(
 
 @app.command()
 def describe(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus (see `ser corpora`), or a CSV file.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORPUS|CSV|FOLDER|EXPERIMENT",
+            help="A corpus (see `ser corpora`), a CSV of clips, a folder with one folder per class, or an experiment.",
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="Also write CSV tables, JSON, Markdown and a page of pictures per corpus."),
+    ] = None,
 ) -> None:
-    """Clips, speakers, clips per class and gender, durations and sample rates of a corpus."""
-    from ser_scripts.runs.check import describe_corpus, format_description
+    """Rates, durations, classes, speakers, levels, silence, bandwidth, duplicates, sentences, votes of some clips."""
+    from ser_scripts.describe import describe as describe_clips
+    from ser_scripts.describe import write_description
 
-    description = describe_corpus(corpus, say=_say)
-    print(json.dumps(description, indent=2, ensure_ascii=False) if as_json else format_description(description))
+    description = describe_clips(what, say=_say)
+    print(json.dumps(description.content(), indent=2, ensure_ascii=False) if as_json else description.text())
+    if out is not None:
+        for file in write_description(description, out):
+            _say(str(file))
 
 
 @app.command()
 def corpora(
     name: Annotated[Optional[str], typer.Argument(metavar="CORPUS", help="Tell where to get this one.")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    write_pages: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="Write the corpora's pages into the project's data folder."),
+    ] = None,
 ) -> None:
-    """List the corpora that the project reads, or tell how to get one."""
-    from ser_scripts.corpora.listing import describe_source, format_listing, list_corpora
+    """List the corpora that the project reads and which are here, or tell how to get one."""
+    from ser_scripts.corpora import listing
     from ser_scripts.settings import folders
 
-    print(describe_source(name) if name else format_listing(list_corpora(folders().data)))
+    if write_pages is not None:
+        print("\n".join(listing.write_pages(write_pages)) or "every page is as it should be")
+        return
+    where = folders()
+    if name:
+        print(listing.describe_source(name, data=where.data, locations=where.locations))
+        return
+    rows = listing.list_corpora(where.data, where.locations)
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else listing.format_listing(rows))
+
+
+@app.command()
+def preview(
+    experiment: ExperimentFile,
+    clip: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="CORPUS/PATH", help="The clip; the first training clip when absent."),
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder; below the experiment's runs when absent.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="One of the experiment's models; the first when absent.")] = None,  # noqa: UP045
+    copies: Annotated[int, typer.Option(min=1, help="Draws of each augmentation: the first epochs.")] = 1,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+) -> None:
+    """Write what a model hears of a clip: WAV files, features and a page of pictures, with each augmentation."""
+    from ser_scripts.runs.preview import preview as write_preview
+
+    for line in write_preview(
+        experiment,
+        clip=clip,
+        out=out,
+        model=model,
+        copies=copies,
+        overrides=overrides or (),
+        allow_imports=allow_import or (),
+        say=_say,
+    ):
+        print(line)
+
+
+@app.command()
+def protocols(
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="PROTOCOL", help="Tell everything about this one."),
+    ] = None,
+) -> None:
+    """List the published protocols that an experiment can name, or describe one with its checksums."""
+    from ser_scripts.protocols import describe as describe_protocol
+    from ser_scripts.protocols import listing
+
+    print(describe_protocol(name) if name else listing())
 
 
 @app.command()
@@ -315,6 +462,80 @@ def audit(
         print("\n".join(findings))
         raise Finding(f"{split_file}: {len(findings)} finding(s)")
     print(f"{split_file}: clean")
+
+
+@app.command()
+def preprocess(
+    what: Annotated[
+        str, typer.Argument(metavar="IN", help="A corpus (see `ser corpora`), a CSV of clips, or a folder of sounds.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the copy; it must not exist, or be empty.")],
+    chain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="FILE|'[...]'", help="The steps: a JSON list, or a file that holds one."),
+    ] = None,
+    experiment: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="EXPERIMENT", help="Take the steps of this experiment instead."),
+    ] = None,
+    rate: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="HZ", min=1000, max=192_000, help="Resample to this rate; each clip's own when absent."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="wav or flac.")] = "wav",
+    bits: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="32 (float, wav only) or 16; 32 for wav and 16 for flac when absent."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
+    allow_dropped: Annotated[
+        bool, typer.Option("--allow-dropped", help="Go on without clips that cannot be read or that a step refuses.")
+    ] = False,
+) -> None:
+    """Write a cleaned copy of a corpus or folder, with a CSV of its clips and a record of what was done."""
+    from ser_scripts.runs.preprocess_corpus import Options, preprocess_corpus, read_chain
+
+    steps, base = read_chain(chain, experiment)
+    options = Options(rate, format_, bits or (32 if format_ == "wav" else 16), jobs, allow_dropped)
+    for line in preprocess_corpus(what, out, steps, base, options, say=_say):
+        print(line)
+
+
+cache_app = typer.Typer(no_args_is_help=True, help="What lies in the cache folder: list, check, make room.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("ls")
+def cache_ls() -> None:
+    """List decoded clips, embeddings and manifests, least recently used first."""
+    from ser_scripts.cache import list_cache
+    from ser_scripts.settings import folders
+
+    print("\n".join(list_cache(folders().cache)))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is damaged; it is made anew.")] = False,
+) -> None:
+    """Compare everything with its checksum."""
+    from ser_scripts.cache import verify_cache
+    from ser_scripts.settings import folders
+
+    for line in verify_cache(folders().cache, delete=delete):
+        print(line)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    max_size: Annotated[str, typer.Option("--max-size", help="What may stay, e.g. 500M or 20G.")],
+) -> None:
+    """Remove what was used least recently until the rest is small enough."""
+    from ser_scripts.cache import prune_cache
+    from ser_scripts.settings import folders
+
+    for line in prune_cache(folders().cache, max_size):
+        print(line)
 
 
 @app.command()

@@ -35,6 +35,7 @@ VOCABULARY = (
     "enthusiastic",
     "guilty",
     "intense",
+    "interested",
     "laughing",
     "sarcastic",
     "sleepy",

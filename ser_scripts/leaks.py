@@ -63,6 +63,8 @@ def refusals(
     seen: frozenset[tuple[str, str]],
     selected: frozenset[tuple[str, str]],
     groups_may_cross: bool,
+    validation_may_share: bool = False,
+    untrained_allowed: bool = False,
 ) -> list[str]:
     """Why a split must not be used, each reason naming the speakers or clips; empty for an honest split.
 
@@ -73,16 +75,19 @@ def refusals(
         seen: speakers (corpus, actor) that an initial checkpoint was trained on; not to validate or be tested
         selected: speakers that selected an initial checkpoint; not to be tested
         groups_may_cross: the split kind is speaker-dependent by definition (random, legacy_per_emotion)
+        validation_may_share: validation is drawn from the clips of those who train
+        untrained_allowed: a class may have no clip in train
     """
     reasons = []
-    if not groups_may_cross and (groups := crossing(joined(clips["corpus"], clips["group"]), sides)):
+    fitted = np.where(sides == VALIDATION, TRAIN, sides) if validation_may_share else sides
+    if not groups_may_cross and (groups := crossing(joined(clips["corpus"], clips["group"]), fitted)):
         reasons.append(f"{counted(len(groups), 'group')} on two sides: {named(groups)}")
     audio = clips["audio_sha256"]
     if copies := crossing(audio, sides):
         members = joined(clips["corpus"], clips["path"])[np.isin(audio, copies) & (sides != UNUSED)]
         reasons.append(f"the same audio on two sides, {counted(len(members), 'clip')}: {named(members)}")
     classes = clips["class_id"]
-    if missing := set(classes[trained]) - set(classes[sides == TRAIN]):
+    if not untrained_allowed and (missing := set(classes[trained]) - set(classes[sides == TRAIN])):
         reasons.append(f"class without a clip in train: {named(missing)}")
     for side in (TRAIN, VALIDATION, TEST):
         if not (sides == side).any():

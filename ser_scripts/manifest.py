@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,12 @@ import pandas as pd
 import soundfile
 from filelock import FileLock
 
-from ser_eval.run_folder import write_json, write_text
+from ser_eval.run_folder import VOTES_PREFIX, write_json, write_text
 from ser_scripts import corpora
-from ser_scripts.audio import decode
+from ser_scripts.audio import decode, measure
 from ser_scripts.audio.decode import Progress, UnreadableAudio
-from ser_scripts.corpora import ClipRow, csv_corpus
+from ser_scripts.corpora import ClipRow
+from ser_scripts.corpora.sources import read_source
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import nearest
 from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
@@ -33,18 +35,21 @@ TEXT_COLUMNS = [
     "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "intensity", "style", "partition",
 ]  # fmt: skip
 RATINGS = ["valence", "arousal", "dominance"]
+SIGNAL = ["rms_db", "peak", "dc_offset", "clipped_share", "silence_share", "bandwidth_hz"]
+"""What the samples tell (`audio/measure.py`); level, peak and offset are of the mono mix, of full scale."""
 COLUMNS = [
-    *TEXT_COLUMNS, *RATINGS, "duration_seconds", "sample_rate_hz", "num_channels", "sha256", "audio_sha256", "rms_db",
+    *TEXT_COLUMNS, *RATINGS, "duration_seconds", "sample_rate_hz", "num_channels", "sha256", "audio_sha256", *SIGNAL,
 ]  # fmt: skip
 """Columns of every manifest; corpora with rater votes have `votes_<label>` besides. Text is "" and a rating NaN where
 the corpus says nothing."""
-VOTES_PREFIX = "votes_"
 HASHED_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "audio_sha256", "duration_seconds"]
 MIN_SECONDS = 0.1
+OTHER_LABEL = "its samples ("
+"""So begins the reason why a clip is dropped whose samples stand under another label too."""
 SILENT_PEAK = 1e-4
 """Peak of the mono mix, of full scale, below which a clip holds no speech (-80 dBFS)."""
 
-_CACHE_VERSION = f"1, libsndfile {soundfile.__libsndfile_version__}"
+_CACHE_VERSION = f"2, libsndfile {soundfile.__libsndfile_version__}"
 _SHOWN = 10
 
 
@@ -56,7 +61,7 @@ class Manifest:
     root: Path
     """Absolute folder that the paths are relative to."""
     clips: pd.DataFrame
-    """`COLUMNS`, sorted by path; path is POSIX, rms_db is the RMS of the mono mix in dBFS."""
+    """`COLUMNS`, sorted by path; path is POSIX."""
     dropped: pd.DataFrame
     """Columns path, reason; sorted. A missing clip is named by its stem."""
     speakers_known: bool
@@ -83,6 +88,7 @@ def build_manifest(
     data: Path,
     cache: Path,
     base: Path,
+    locations: Mapping[str, Path] = MappingProxyType({}),
     allow_dropped: Sequence[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
@@ -90,10 +96,11 @@ def build_manifest(
     """Read and check a corpus.
 
     Args:
-        corpus_spec: a named corpus, or a CSV
+        corpus_spec: a corpus of the experiment, of any kind
         data: the folder that holds one folder per named corpus (SER_DATA)
         cache: where measurements are kept
         base: the experiment's folder; relative paths of the spec resolve against it, then the working directory
+        locations: folders of named corpora that lie elsewhere (data/locations.json)
         allow_dropped: clips (`<corpus>/<path>`) that may have a fault; a listed clip without one stays. The suffix
             does not count, nor, for a named corpus, whose stems are unique, the folder.
         workers: processes that read audio; one per core when None. The result does not depend on it.
@@ -102,8 +109,10 @@ def build_manifest(
     Raises:
         BadInput: no such corpus or folder, or clips with a fault that `allow_dropped` does not list
     """
-    manifest, expected = _survey(corpus_spec, data=data, cache=cache, base=base, workers=workers, progress=progress)
-    by_stem = isinstance(corpus_spec, NamedCorpus)
+    manifest, expected = _survey(
+        corpus_spec, data=data, locations=locations, cache=cache, base=base, workers=workers, progress=progress
+    )
+    by_stem = isinstance(corpus_spec, NamedCorpus) and _stems_differ(manifest)
     prefix = f"{corpus_spec.name}/"
     allowed = {_key(entry.removeprefix(prefix), by_stem) for entry in allow_dropped if entry.startswith(prefix)}
     blocking = [
@@ -124,47 +133,14 @@ def survey(
     data: Path,
     cache: Path,
     base: Path,
+    locations: Mapping[str, Path] = MappingProxyType({}),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Like `build_manifest`, for looking at a corpus: every clip with a fault is dropped, and stands in `dropped`."""
-    return _survey(corpus_spec, data=data, cache=cache, base=base, workers=workers, progress=progress)[0]
-
-
-def describe(manifest: Manifest) -> dict[str, Any]:
-    """What is in a corpus, as JSON data: clips per class and gender, speakers, durations, formats, dropped clips."""
-    clips = manifest.clips
-    seconds = clips["duration_seconds"]
-    speakers = clips[clips["actor"] != ""].drop_duplicates("actor")
-    genders = sorted(clips["gender"].unique())
-    counts = clips.groupby(["class_id", "gender"]).size()
-    return {
-        "corpus": manifest.corpus,
-        "root": str(manifest.root),
-        "sha256": manifest.sha256,
-        "clips": len(clips),
-        "speakers_known": manifest.speakers_known,
-        "speakers": len(speakers) if manifest.speakers_known else None,
-        "speakers_by_gender": {gender: int((speakers["gender"] == gender).sum()) for gender in genders},
-        "clips_by_class_and_gender": {
-            label: {gender: int(counts.get((label, gender), 0)) for gender in genders}
-            for label in sorted(clips["class_id"].unique())
-        },
-        "clips_by_language": _counts(clips["language"]),
-        "sentences": int((clips["sentence"].drop_duplicates() != "").sum()),
-        "duration_seconds": {
-            "total": float(seconds.sum()),
-            **(
-                {name: float(getattr(seconds, name)()) for name in ("min", "mean", "median", "max")}
-                if len(clips)
-                else {}
-            ),
-        },
-        "clips_by_sample_rate_hz": _counts(clips["sample_rate_hz"]),
-        "clips_by_channels": _counts(clips["num_channels"]),
-        "dropped": manifest.dropped.to_dict("records"),
-        "set_aside": _counts(manifest.set_aside["reason"]),
-    }
+    return _survey(
+        corpus_spec, data=data, locations=locations, cache=cache, base=base, workers=workers, progress=progress
+    )[0]
 
 
 class _Facts(NamedTuple):
@@ -178,6 +154,11 @@ class _Facts(NamedTuple):
     rms_db: float
     peak: float
     """Of the mono mix; NaN when a sample is not finite."""
+    dc_offset: float
+    """Mean of the mono mix."""
+    clipped_share: float
+    silence_share: float
+    bandwidth_hz: float
 
 
 def audio_sha256(samples: decode.Samples) -> str:
@@ -194,8 +175,9 @@ def _measure(file: str) -> _Facts | str:
     except UnreadableAudio as error:
         return error.reason
     finite = bool(np.isfinite(samples).all())
-    mono = decode.to_mono(samples).astype(np.float64) if finite else np.full(1, np.nan)
-    power = float(np.mean(mono**2)) if mono.size else 0.0
+    mono = decode.to_mono(samples) if finite else np.full(1, np.nan, np.float32)
+    usable = finite and mono.size > 0
+    power = float(np.mean(mono.astype(np.float64) ** 2)) if mono.size else 0.0
     return _Facts(
         num_samples=samples.shape[1],
         sample_rate_hz=rate_hz,
@@ -204,6 +186,10 @@ def _measure(file: str) -> _Facts | str:
         audio_sha256=audio_sha256(samples),
         rms_db=-np.inf if power == 0 else float(10 * np.log10(power)),
         peak=float(np.max(np.abs(mono), initial=0.0)),
+        dc_offset=float(mono.mean(dtype=np.float64)) if mono.size else 0.0,
+        clipped_share=measure.clipped_share(samples) if usable else 0.0,
+        silence_share=measure.silence_share(mono, rate_hz) if usable else 0.0,
+        bandwidth_hz=measure.bandwidth_hz(mono, rate_hz) if usable else 0.0,
     )
 
 
@@ -224,24 +210,22 @@ def _fault(facts: _Facts | str) -> str | None:
 
 
 def _survey(
-    corpus_spec: CorpusSpec, *, data: Path, cache: Path, base: Path, workers: int | None, progress: Progress | None
+    corpus_spec: CorpusSpec,
+    *,
+    data: Path,
+    locations: Mapping[str, Path],
+    cache: Path,
+    base: Path,
+    workers: int | None,
+    progress: Progress | None,
 ) -> tuple[Manifest, int]:
     """The manifest with every faulty clip dropped, and how many clips the complete corpus has."""
     name = corpus_spec.name
-    if isinstance(corpus_spec, NamedCorpus):
-        reader = corpora.get(corpus_spec.reader)
-        root = _corpus_folder(corpus_spec, data, base)
-        rows, language = corpora.read(reader, root, corpus_spec.labels), reader.LANGUAGE
-        speakers_known = corpora.speakers_known(reader)
-        stems, expected = reader.expected_stems(root), reader.EXPECTED_CLIPS
-        if expected is None or reader.LAYOUT == "unverified":
-            expected = len(rows)
-    else:
-        root, rows, speakers_known = csv_corpus.read_csv(_existing(corpus_spec.path, base))
-        language, stems, expected = "", None, len(rows)
-    rows = sorted(rows, key=lambda row: row.path)
+    source = read_source(corpus_spec, data=data, locations=locations, cache=cache, base=base)
+    root, language = source.root, source.language
+    rows = sorted(source.rows, key=lambda row: row.path)
     _refuse_twins(name, root, rows)
-    missing = _missing(rows, stems, expected)
+    missing = _missing(rows, source.stems, source.expected)
     rows, aside = _set_aside(rows, corpus_spec, language)
 
     facts = _measure_all([row.path for row in rows], root, _cache_file(corpus_spec, root, cache), workers, progress)
@@ -255,7 +239,7 @@ def _survey(
     clips[RATINGS] = clips[RATINGS].astype(float)
     dropped = pd.DataFrame(sorted([*faults.items(), *missing.items()]), columns=["path", "reason"], dtype="str")
     set_aside = pd.DataFrame(sorted(aside.items()), columns=["path", "reason"], dtype="str")
-    return Manifest(name, root, clips, dropped, speakers_known, set_aside), expected
+    return Manifest(name, root, clips, dropped, source.speakers_known, set_aside), source.expected
 
 
 def _set_aside(rows: Sequence[ClipRow], spec: CorpusSpec, language: str) -> tuple[list[ClipRow], dict[str, str]]:
@@ -264,9 +248,8 @@ def _set_aside(rows: Sequence[ClipRow], spec: CorpusSpec, language: str) -> tupl
     Raises:
         BadInput: a value of `only` that no clip has
     """
-    only = spec.only if isinstance(spec, NamedCorpus) else {}
     aside = {row.path: row.set_aside for row in rows if row.set_aside is not None}
-    for column, wanted in only.items():
+    for column, wanted in spec.only.items():
         values = {row.path: (getattr(row, column) or (language if column == "language" else "")) for row in rows}
         if column == "group":
             values = {row.path: row.group if row.group is not None else row.actor for row in rows}
@@ -303,29 +286,9 @@ def _clip(corpus: str, row: ClipRow, language: str, facts: _Facts | str) -> dict
         "num_channels": facts.num_channels,
         "sha256": facts.sha256,
         "audio_sha256": facts.audio_sha256,
-        "rms_db": facts.rms_db,
+        **{name: getattr(facts, name) for name in SIGNAL},
         **{VOTES_PREFIX + label: votes for label, votes in row.votes or ()},
     }
-
-
-def _corpus_folder(spec: NamedCorpus, data: Path, base: Path) -> Path:
-    if spec.root is not None:
-        folder, looked_for = _existing(spec.root, base), f'"root" is {spec.root!r}'
-    else:
-        folder, looked_for = data.absolute() / spec.reader, f"SER_DATA is {data}"
-    if not folder.is_dir():
-        raise BadInput(
-            f"corpus '{spec.name}': no folder {folder} ({looked_for}). Put the corpus there, point SER_DATA to the "
-            f'folder that holds {spec.reader}/, or give its "root" in the experiment; '
-            f"`ser corpora {spec.reader}` says where to get it."
-        )
-    return folder
-
-
-def _existing(path: str, base: Path) -> Path:
-    """A path of a spec: absolute, relative to the experiment, or else to the working directory."""
-    beside = (base / path).absolute()
-    return beside if beside.exists() or not Path(path).exists() else Path(path).absolute()
 
 
 def _refuse_twins(corpus: str, root: Path, rows: Sequence[ClipRow]) -> None:
@@ -349,13 +312,15 @@ def _contradictions(rows: Sequence[ClipRow], facts: dict[str, _Facts | str]) -> 
         for row in group:
             others = [f"{other.path} ({other.class_id})" for other in group if other.class_id != row.class_id]
             if others:
-                faults[row.path] = f"its samples ({row.class_id}) are also those of {_some(others)}"
+                faults[row.path] = f"{OTHER_LABEL}{row.class_id}) are also those of {_some(others)}"
     return faults
 
 
 def _missing(rows: Sequence[ClipRow], stems: Collection[str] | None, expected: int) -> dict[str, str]:
     if stems is not None:
-        found = {PurePosixPath(row.path).stem for row in rows}
+        bare = [PurePosixPath(row.path).with_suffix("") for row in rows]
+        # a corpus that uses one name in several folders states its clips as <folder>/<stem>
+        found = {path.name for path in bare} | {f"{path.parent.name}/{path.name}" for path in bare}
         return {stem: "missing" for stem in stems if stem not in found}
     lacking = expected - len(rows)
     return {f"missing-{lacking}": f"{lacking} clips are missing; their names are not known"} if lacking > 0 else {}
@@ -394,7 +359,7 @@ def _stamp(file: Path) -> list[int]:
 
 
 def _cache_file(spec: CorpusSpec, root: Path, cache: Path) -> Path:
-    place = [spec.kind, str(root), "" if isinstance(spec, NamedCorpus) else spec.path]
+    place = [spec.kind, str(root), "" if isinstance(spec, NamedCorpus) else spec.path, *filter(None, [spec.twin])]
     return cache / "manifests" / f"{spec.name}-{hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]}.json"
 
 
@@ -432,6 +397,8 @@ def _refusal(
     if missing:
         found = expected - sum(manifest.dropped["reason"] == "missing")
         lines.append(f"{manifest.root} holds {found} of the {expected} clips of {title}; missing: {_some(missing)}.")
+        if isinstance(spec, NamedCorpus) and (hint := corpora.resemblance(manifest.root, spec.reader)):
+            lines.append(hint)
     if faulty:
         lines.append(f"{manifest.root} holds {len(faulty)} clips of {title} that cannot be used:")
         lines += [f"  {spec.name}/{path}: {reason}" for path, reason in faulty[:_SHOWN]]
@@ -454,12 +421,14 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f", ... ({len(items)})" if len(items) > _SHOWN else "")
 
 
+def _stems_differ(manifest: Manifest) -> bool:
+    """Whether the file name alone tells every clip from the others; in some corpora folders repeat the names."""
+    stems = [_key(path, by_stem=True) for path in (*manifest.clips["path"], *manifest.dropped["path"])]
+    return len(set(stems)) == len(stems)
+
+
 def _key(path: str, by_stem: bool) -> str:
     """What `allow_dropped` and a clip are compared by."""
     pure = PurePosixPath(path)
     bare = pure.with_suffix("") if pure.suffix.lower() in decode.SUFFIXES else pure
     return bare.name if by_stem else str(bare)
-
-
-def _counts(column: pd.Series[Any]) -> dict[str, int]:
-    return {str(value): int(count) for value, count in sorted(column.value_counts().items())}

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -46,23 +47,27 @@ from ser_scripts.leaks import (
     joined,
     match_clips,
     named,
-    read_delimited,
     refusals,
 )  # fmt: skip
+from ser_scripts.presets import read_folds, relocate
 from ser_scripts.specs.splits import (  # fmt: skip
     CrossCorpus,
+    DrawnSplit,
     KFold,
     LeaveOneGroupOut,
     LeaveOneSpeakerOut,
     LegacyPerEmotion,
+    Partition,
     Preset,
     RandomSplit,
+    SpeakerFolds,
     SpeakerIndependent,
-    SplitSpec,
 )
 
 NEEDED_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "sentence", "audio_sha256"]
 """Manifest columns that a draw reads, all of them text."""
+PARTITION = "partition"
+"""A further one, which only the split `partition` needs."""
 
 BALANCED_CANDIDATES = 200
 """Draws that `balanced_draw` chooses from; the square root of the number of possible splits where that is smaller."""
@@ -90,6 +95,8 @@ class Split:
     """Speakers may stand on two sides: not comparable with speaker-independent results."""
     speakers_unknown: bool
     """Some clip of train, validation or test has no speaker."""
+    validation_shares_speakers: bool
+    """People who train validate as well, by the split's design; nobody who is tested does either."""
     possible: int | None
     """Number of distinct splits that successive seeds walk through; None where it is not counted."""
     notes: tuple[str, ...]
@@ -152,7 +159,7 @@ class _Units:
 
 def draw(
     clips: pd.DataFrame,
-    spec: SplitSpec,
+    spec: DrawnSplit,
     split_seed: int,
     *,
     train_corpora: Sequence[str],
@@ -160,6 +167,8 @@ def draw(
     selected: frozenset[tuple[str, str]] = frozenset(),
     base: Path = Path("."),
     left_out: frozenset[tuple[str, str]] = frozenset(),
+    roots: Mapping[str, Path] = MappingProxyType({}),
+    untrained_allowed: bool = False,
 ) -> list[Split]:
     """Draw the split of one seed: one, or one per fold.
 
@@ -175,6 +184,8 @@ def draw(
         base: folder against which the path of a preset resolves
         left_out: clips (corpus, path) that exist but are not in `clips` (dropped, or of other classes); a preset may
             list them. A missing clip may be named by its stem.
+        roots: folder of each corpus, for a preset that lies there
+        untrained_allowed: a class may have no clip in train, since the evaluation masks it
 
     Raises:
         SplitRefused: the split would leak or leave a side or class empty, or too few speakers are known
@@ -184,10 +195,13 @@ def draw(
     match spec:
         case SpeakerIndependent():
             drafts = [_speaker_independent(data, spec, split_seed)]
-        case KFold() | LeaveOneSpeakerOut() | LeaveOneGroupOut():
+        case KFold() | LeaveOneSpeakerOut() | LeaveOneGroupOut() | SpeakerFolds():
             drafts = _folds(data, spec, split_seed)
+        case Partition():
+            drafts = [_partition(data, spec, split_seed)]
         case Preset():
-            drafts = [_preset(data, spec, split_seed, base, left_out)]
+            folds = read_folds(spec.path, base=base, corpora=data.corpora, roots=roots)
+            drafts = [_preset(data, spec, split_seed, fold, rows, left_out) for fold, rows in folds]
         case CrossCorpus():
             drafts = [_cross_corpus(data, spec, split_seed)]
         case RandomSplit():
@@ -206,7 +220,9 @@ def draw(
             trained=data.trained,
             seen=seen,
             selected=selected,
-            groups_may_cross=isinstance(spec, RandomSplit | LegacyPerEmotion),
+            groups_may_cross=_speakers_may_cross(spec),
+            validation_may_share=_validation_may_share(spec),
+            untrained_allowed=untrained_allowed,
         )
         reasons += [f"{f'fold {draft.fold}: ' if draft.fold is not None else ''}{reason}" for reason in found]
     if reasons:
@@ -214,6 +230,14 @@ def draw(
         lines = [f"split '{spec.kind}', seed {split_seed}, is refused:", *reasons[:_REASONS_AT_MOST], *more]
         raise SplitRefused("\n  ".join(lines))
     return [_finished(data, draft, spec, split_seed) for draft in drafts]
+
+
+def _speakers_may_cross(spec: DrawnSplit) -> bool:
+    return isinstance(spec, RandomSplit | LegacyPerEmotion) or (isinstance(spec, Partition) and spec.speakers_may_cross)
+
+
+def _validation_may_share(spec: DrawnSplit) -> bool:
+    return isinstance(spec, LeaveOneGroupOut) and spec.validation_from == "clips"
 
 
 def write_split(split: Split, folder: Path) -> None:
@@ -227,7 +251,8 @@ def write_split(split: Split, folder: Path) -> None:
 def _prepared(clips: pd.DataFrame, train_corpora: Sequence[str]) -> _Clips:
     if missing := [column for column in NEEDED_COLUMNS if column not in clips.columns]:
         raise BadInput(f"the manifest lacks the column(s) {', '.join(missing)}; needed: {', '.join(NEEDED_COLUMNS)}")
-    table = clips[NEEDED_COLUMNS].sort_values(["corpus", "path"], ignore_index=True).astype(object)
+    columns = [*NEEDED_COLUMNS, *([PARTITION] if PARTITION in clips else [])]
+    table = clips[columns].sort_values(["corpus", "path"], ignore_index=True).astype(object)
     if (holes := table.columns[table.isna().any()]).size:
         raise BadInput(f"the manifest has missing values in {', '.join(holes)}; unknown is an empty text")
     table = table.astype(str)
@@ -242,7 +267,7 @@ def _prepared(clips: pd.DataFrame, train_corpora: Sequence[str]) -> _Clips:
     return _Clips(table, table["corpus"].isin(list(train_corpora)).to_numpy(), tuple(sorted(set(train_corpora))))
 
 
-def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
+def _finished(data: _Clips, draft: _Draft, spec: DrawnSplit, seed: int) -> Split:
     sides = draft.sides
     names = np.array(SPLIT_SIDES, dtype=object)[sides]
     lines = sorted(data.column("corpus") + "\t" + data.column("path") + "\t" + names + "\n")
@@ -259,7 +284,10 @@ def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
     if nameless.any():
         where = named(data.column("corpus")[nameless])
         notes.append(f"SPEAKERS UNKNOWN: {counted(int(nameless.sum()), 'clip')} without speaker in {where}")
-    shared = crossing(speakers, sides)
+    validates = _validation_may_share(spec)
+    shared = crossing(speakers, np.where(sides == VALIDATION, TRAIN, sides) if validates else sides)
+    if validates:
+        notes.append("VALIDATION SHARES SPEAKERS with training: it is drawn clip by clip")
     if shared:
         notes.append(f"SPEAKER-DEPENDENT: {counted(len(shared), 'speaker')} on two sides: {named(shared)}")
     possible = draft.possible
@@ -272,6 +300,7 @@ def _finished(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> Split:
         fold=draft.fold,
         sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
         speaker_dependent=bool(shared) or isinstance(spec, RandomSplit | LegacyPerEmotion),
+        validation_shares_speakers=validates,
         speakers_unknown=bool(nameless.any()),
         possible=possible,
         notes=tuple(notes),
@@ -297,7 +326,7 @@ def _percent(numbers: Sequence[int]) -> str:
 # ---- units ----
 
 
-def _units(data: _Clips, spec: SplitSpec, mask: npt.NDArray[np.bool_], *, by_group: bool = False) -> _Units:
+def _units(data: _Clips, spec: DrawnSplit, mask: npt.NDArray[np.bool_], *, by_group: bool = False) -> _Units:
     """The units of the clips under `mask`; with `by_group` speakers may be in several units."""
     unknown = mask & (data.column("group" if by_group else "actor") == "")
     if unknown.any():
@@ -529,15 +558,19 @@ def _most_balanced(
     return candidates[imbalance.index(min(imbalance))]
 
 
-def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut, seed: int) -> list[_Draft]:
-    by_group = isinstance(spec, LeaveOneGroupOut)
+def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut | SpeakerFolds, seed: int) -> list[_Draft]:
+    by_group = isinstance(spec, LeaveOneGroupOut) or (isinstance(spec, SpeakerFolds) and spec.column == "group")
     units = _units(data, spec, data.trained, by_group=by_group)
     if isinstance(spec, KFold):
         _require(units, max(spec.folds, 3), spec, f"{spec.folds} folds, two speakers outside each")
         tests = _dealt(units, spec.folds, seed)
     else:
         _require(units, 3, spec, "train, validation and test")
-        tests = _left_out_in_turn(data, "group" if by_group else "actor")
+        tests = (
+            _listed(data, spec)
+            if isinstance(spec, SpeakerFolds)
+            else _left_out_in_turn(data, "group" if by_group else "actor")
+        )
     drafts = []
     for fold, tested in tests:
         rest = np.setdiff1d(np.arange(len(units.names)), units.of_clip[tested])
@@ -546,8 +579,13 @@ def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut, se
                 f"split '{spec.kind}', fold {fold}: fewer than two speakers are left to train and validate"
             )
         sides = data.start()
-        draws = _cut(units, rest, spec.validation_share, fold)
-        units.paint(sides, np.array([TRAIN, VALIDATION])[draws.at(seed)], rest)
+        if _validation_may_share(spec):
+            shares = (1 - spec.validation_share, spec.validation_share)
+            draws, rows = _clip_draws(data, np.isin(units.of_clip, rest), shares, f"validation\t{fold}")
+            sides[rows] = np.array([TRAIN, VALIDATION])[draws.at(seed)]
+        else:
+            draws = _cut(units, rest, spec.validation_share, fold)
+            units.paint(sides, np.array([TRAIN, VALIDATION])[draws.at(seed)], rest)
         sides[tested] = TEST
         draft = _Draft(sides, fold, possible=None if isinstance(spec, KFold) else draws.possible)
         partners = data.trained & (sides == UNUSED)
@@ -558,6 +596,23 @@ def _folds(data: _Clips, spec: KFold | LeaveOneSpeakerOut | LeaveOneGroupOut, se
             )
         drafts.append(draft)
     return drafts
+
+
+def _listed(data: _Clips, spec: SpeakerFolds) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """The clips that each fold of the spec tests."""
+    if len(data.corpora) > 1:
+        raise BadInput(f"split 'speaker_folds' takes one training corpus; there are {named(data.corpora)}")
+    keys = np.where(data.trained, data.column(spec.column), "")
+    asked = [speaker for speakers in spec.folds.values() for speaker in speakers]
+    here = sorted(set(keys) - {""})
+    if strange := sorted(set(asked) - set(here)):
+        raise BadInput(
+            f"split 'speaker_folds': {data.corpora[0]} has no {spec.column} {named(map(repr, strange))}; "
+            f"it has {named(here)}"
+        )
+    if untested := sorted(set(here) - set(asked)):
+        raise BadInput(f"split 'speaker_folds': no fold tests {named(untested)}; every {spec.column} is tested once")
+    return [(fold, np.isin(keys, speakers)) for fold, speakers in spec.folds.items()]
 
 
 def _dealt(units: _Units, folds: int, seed: int) -> list[tuple[str, npt.NDArray[np.bool_]]]:
@@ -591,7 +646,7 @@ def _cut(units: _Units, rest: npt.NDArray[np.int64], validation_share: float, fo
     return Draws(names, strata, (1 - validation_share, validation_share), f"validation\t{fold}")
 
 
-def _require(units: _Units, number: int, spec: SplitSpec, what: str) -> None:
+def _require(units: _Units, number: int, spec: DrawnSplit, what: str) -> None:
     if len(units.names) < number:
         raise SplitRefused(
             f"split '{spec.kind}' needs at least {number} speakers or groups that can part ({what}); "
@@ -599,9 +654,15 @@ def _require(units: _Units, number: int, spec: SplitSpec, what: str) -> None:
         )
 
 
-def _preset(data: _Clips, spec: Preset, seed: int, base: Path, left_out: frozenset[tuple[str, str]]) -> _Draft:
-    file = base / spec.path if (base / spec.path).is_file() else Path(spec.path)
-    rows = read_delimited(file, ["path", "split"], what="preset split")
+def _preset(
+    data: _Clips,
+    spec: Preset,
+    seed: int,
+    fold: str | None,
+    rows: pd.DataFrame,
+    left_out: frozenset[tuple[str, str]],
+) -> _Draft:
+    file = f"preset split {spec.path}" + (f", fold {fold}" if fold is not None else "")
     unknown = ~rows["split"].str.lower().isin(list(SIDE_NAMES))
     if unknown.any():
         raise BadInput(
@@ -611,7 +672,7 @@ def _preset(data: _Clips, spec: Preset, seed: int, base: Path, left_out: frozens
         if len(data.corpora) > 1:
             raise BadInput(f"{file}: with several training corpora ({named(data.corpora)}) it needs a column 'corpus'")
         rows["corpus"] = data.corpora[0]
-    draft = _Draft(data.start())
+    draft = _Draft(data.start(), fold)
     others = ~rows["corpus"].isin(data.corpora)
     if others.any():
         draft.notes.append(
@@ -624,6 +685,9 @@ def _preset(data: _Clips, spec: Preset, seed: int, base: Path, left_out: frozens
     candidates = data.table.loc[data.trained, ["corpus", "path"]]
     absent = pd.DataFrame(sorted(left_out), columns=["corpus", "path"])
     known = pd.concat([candidates, absent[absent["corpus"].isin(data.corpora)]], ignore_index=True)
+    for corpus in data.corpora:
+        own = rows["corpus"] == corpus
+        rows.loc[own, "path"] = relocate(rows.loc[own, "path"], known.loc[known["corpus"] == corpus, "path"])
     found = match_clips(rows["path"], rows["corpus"], known)
     stems = rows["path"].map(lambda path: PurePosixPath(clip_path(path)).stem)
     gone = pd.Series(list(zip(rows["corpus"], stems, strict=True))).isin(left_out).to_numpy() & (found == -1)
@@ -648,21 +712,51 @@ def _preset(data: _Clips, spec: Preset, seed: int, base: Path, left_out: frozens
     return draft
 
 
-def _cut_validation(data: _Clips, draft: _Draft, spec: Preset, seed: int) -> None:
+def _partition(data: _Clips, spec: Partition, seed: int) -> _Draft:
+    if PARTITION not in data.columns:
+        raise BadInput(f"split 'partition': the manifest has no column '{PARTITION}'")
+    partitions = np.where(data.trained, data.column(PARTITION), "")
+    here = sorted(set(partitions) - {""})
+    if not here:
+        raise SplitRefused(
+            f"split 'partition': {named(data.corpora)} publishes no partition; draw one, or use 'preset'"
+        )
+    draft = _Draft(data.start(), possible=1)
+    for side, names in ((TRAIN, spec.train), (VALIDATION, spec.validation), (TEST, spec.test)):
+        absent = sorted(set(names) - set(here))
+        if absent and (side != VALIDATION or len(absent) < len(names)):
+            raise SplitRefused(
+                f"split 'partition': no clip of {named(data.corpora)} is in the partition {named(map(repr, absent))}, "
+                f"which is to be {SPLIT_SIDES[side]}; it has {named(here)}"
+            )
+        draft.sides[np.isin(partitions, names)] = side
+    if rest := sorted(set(here) - {*spec.train, *spec.validation, *spec.test}):
+        number = counted(int(np.isin(partitions, rest).sum()), "clip")
+        draft.notes.append(f"partition: {number} of {named(rest)} unused")
+    if nowhere := int((data.trained & (partitions == "")).sum()):
+        draft.notes.append(f"partition: {counted(nowhere, 'clip')} without a partition unused")
+    if spec.speakers_may_cross:
+        draft.notes.append("SPEAKER-DEPENDENT, NOT COMPARABLE: the partition may share speakers between its sides")
+    if not (draft.sides[data.trained] == VALIDATION).any():
+        _cut_validation(data, draft, spec, seed)
+    return draft
+
+
+def _cut_validation(data: _Clips, draft: _Draft, spec: Preset | Partition, seed: int) -> None:
     train = draft.sides == TRAIN
     shares = (1 - spec.validation_share, spec.validation_share)
     if (data.column("actor")[train] == "").any():
         draws, rows = _clip_draws(data, train, shares, "validation")
         draft.sides[rows] = np.array([TRAIN, VALIDATION])[draws.at(seed)]
         draft.possible = None
-        draft.notes.append("preset: validation is cut from train clip by clip, since speakers are unknown")
+        draft.notes.append(f"{spec.kind}: validation is cut from train clip by clip, since speakers are unknown")
         return
     units = _units(data, spec, train)
     _require(units, 2, spec, "validation is cut from train by speaker")
-    draws = _cut(units, np.arange(len(units.names)), spec.validation_share, None)
+    draws = _cut(units, np.arange(len(units.names)), spec.validation_share, draft.fold)
     units.paint(draft.sides, np.array([TRAIN, VALIDATION])[draws.at(seed)])
     draft.possible = draws.possible
-    draft.notes.append("preset: validation is cut from train by speaker")
+    draft.notes.append(f"{spec.kind}: validation is cut from train by speaker")
 
 
 def _cross_corpus(data: _Clips, spec: CrossCorpus, seed: int) -> _Draft:
@@ -816,7 +910,7 @@ def _old_shuffle(actors: list[str], share: float, seed: int) -> tuple[list[str],
 # ---- sentences ----
 
 
-def _part_sentences(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> None:
+def _part_sentences(data: _Clips, draft: _Draft, spec: DrawnSplit, seed: int) -> None:
     """Let every corpus that trains and is tested keep its test sentences out of train and validation.
 
     The sentences of a corpus, sorted, are drawn as speakers are, as units of one stratum, the test sentences in the
@@ -852,7 +946,7 @@ def _part_sentences(data: _Clips, draft: _Draft, spec: SplitSpec, seed: int) -> 
 
 
 def _sentence_draws(
-    data: _Clips, mask: npt.NDArray[np.bool_], spec: SplitSpec, corpus: str, fold: str | None, share: float
+    data: _Clips, mask: npt.NDArray[np.bool_], spec: DrawnSplit, corpus: str, fold: str | None, share: float
 ) -> tuple[Draws, list[str]]:
     sentences = data.column("sentence")[mask]
     if blank := int((sentences == "").sum()):

@@ -40,6 +40,12 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(autouse=True)
+def _no_locations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do not see where the developer's own corpora lie."""
+    monkeypatch.setattr("ser_scripts.settings.LOCATIONS", Path("data/no-locations.json"))
+
+
 @pytest.fixture(scope="session")
 def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 96 clips of the toy corpus (8 actors x 3 emotions x 4 sentences) and their clips.csv."""

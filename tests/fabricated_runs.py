@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ser_eval.run_folder import CLIP_COLUMNS
+
 CLASSES = ("angry", "happy", "neutral", "sad")
 
 
@@ -44,6 +46,8 @@ def corpus_clips(
                         "language": "xx",
                         "duration_seconds": 1.5 + 0.01 * class_index + 0.1 * n,
                         "rms_db": -20.0 - n,
+                        "silence_share": 0.1 + 0.02 * n,
+                        "bandwidth_hz": 8000.0,
                         "audio_sha256": "",
                     }
                 )
@@ -157,8 +161,7 @@ def write_run(
 def write_clips(folder: Path, *corpora: pd.DataFrame) -> None:
     """clips.csv of an experiment."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db", "audio_sha256"]
-    pd.concat(corpora).sort_values(["corpus", "path"])[columns].to_csv(folder / "clips.csv", index=False)
+    pd.concat(corpora).sort_values(["corpus", "path"])[CLIP_COLUMNS].to_csv(folder / "clips.csv", index=False)
 
 
 def sides(clips: pd.DataFrame, *, test: Sequence[str], validation: Sequence[str]) -> pd.DataFrame:

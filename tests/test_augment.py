@@ -22,6 +22,7 @@ from ser_scripts.augment.background import SoundFileAudio
 from ser_scripts.augment.frequency_mask import FrequencyMask
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.augmentation import AugmentationSpec
+from ser_scripts.specs.base import parse
 
 RATE_HZ = 16000
 A = "audiomentations"
@@ -83,6 +84,9 @@ TORCH_CLASSES = [
         *((T, name) for name in TORCH_CLASSES),
         (f"{OWN}.frequency_mask", "FrequencyMask"),
         (f"{OWN}.loudness", "LoudnessNormalization"),
+        (f"{OWN}.coloured_noise", "ColouredNoise"),
+        (f"{OWN}.speed", "SpeedPerturbation"),
+        (f"{OWN}.telephone", "Telephone"),
     ],
 )
 def test_transforms_with_their_defaults(module: str, cls: str, clip: NDArray[np.float32]) -> None:
@@ -239,6 +243,162 @@ def test_frequency_mask_silences_a_band_and_keeps_the_rest(clip: NDArray[np.floa
         FrequencyMask(min_width_hz=5, max_width_hz=3)
 
 
+GAIN = {"module": A, "class": "Gain", "min_gain_db": -6, "max_gain_db": 6}
+NOISE = {"module": A, "class": "AddGaussianSNR"}
+
+
+def test_a_chain_is_one_augmentation_and_its_steps_come_in_order(clip: NDArray[np.float32]) -> None:
+    up = {"module": A, "class": "Gain", "min_gain_db": 12, "max_gain_db": 12}
+    clipped = {"module": f"{OWN}.loudness", "class": "LoudnessNormalization", "min_lufs": -30, "max_lufs": -30}
+    built = augmenter({"x": [up, clipped], "y": [clipped, up]})
+    assert built.plan(1) == [(0, None), (0, "x"), (0, "y")]
+    first, last = (built.apply(clip, RATE_HZ, name, epoch=0, clip_key="k") for name in "xy")
+    np.testing.assert_allclose(last, first * 10 ** (12 / 20), rtol=1e-5)
+
+
+@given(epoch=st.integers(0, 3), key=st.sampled_from(["c/a.wav", "c/b.wav"]), steps=st.permutations([GAIN, NOISE]))
+def test_steps_of_a_chain_draw_like_themselves(epoch: int, key: str, steps: list[dict[str, Any]]) -> None:
+    """The first step draws as if it stood alone, and what follows does not change it; a pure function of the key."""
+    samples = np.random.default_rng(0).normal(0, 0.1, 400).astype(np.float32)
+    alone = augmenter({"x": steps[0]}).apply(samples, RATE_HZ, "x", epoch=epoch, clip_key=key)
+    chain = augmenter({"x": steps})
+    result = chain.apply(samples, RATE_HZ, "x", epoch=epoch, clip_key=key)
+    again = pickle.loads(pickle.dumps(chain)).apply(samples, RATE_HZ, "x", epoch=epoch, clip_key=key)
+    assert np.array_equal(result, again)
+    difference = result - alone
+    if steps[1] is GAIN:
+        factor = result[0] / alone[0]
+        np.testing.assert_allclose(result, alone * factor, rtol=1e-4)
+    else:
+        assert 0 < np.std(difference) < np.std(alone)
+
+
+def test_a_chain_of_one_is_that_transform(clip: NDArray[np.float32]) -> None:
+    specs = [AugmentationSpec.model_validate({"name": "a", "transforms": {"x": x}}) for x in (NOISE, [NOISE])]
+    assert specs[0] == specs[1]
+    assert AugmentationSpec.model_validate_json(specs[0].model_dump_json(by_alias=True)) == specs[0]
+
+
+def test_chains_work_on_the_fly_and_name_their_inputs(clip: NDArray[np.float32], sounds: Path) -> None:
+    background = {"module": A, "class": "AddBackgroundNoise", "sounds_path": str(sounds)}
+    chain = {"x": [GAIN, background]}
+    built = augmenter(chain, mode="on_the_fly", probability=1)
+    assert list(built.input_sha256()) == ["x.2.sounds_path"]
+    flown = built.apply(clip, RATE_HZ, None, epoch=2, clip_key="k")
+    assert np.array_equal(flown, augmenter(chain).apply(clip, RATE_HZ, "x", epoch=2, clip_key="k"))
+    assert built.applied(epoch=2, clip_key="k") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "expected a list of at least 1"),
+        ([GAIN, {"class": "Gain"}], "transforms.x.1.module: required key is missing"),
+        ([GAIN, {**GAIN, "p": 1}], r"step 2 \(Gain\): 'p' is not taken"),
+        ([GAIN, {"module": A, "class": "Gain", "min_gain": 3}], r"step 2 \(Gain\): Gain takes no argument 'min_gain'"),
+        ([GAIN, {"module": A, "class": "AdjustDuration"}], r"step 2 \(AdjustDuration\): AdjustDuration refuses"),
+    ],
+)
+def test_faults_of_a_chain_name_the_step(steps: list[dict[str, Any]], message: str) -> None:
+    def build() -> Augmenter:
+        spec = parse(AugmentationSpec, {"name": "test", "transforms": {"x": steps}}, source="x.json", kind="x")
+        return Augmenter(spec, seed=0, base=Path())
+
+    with pytest.raises(BadInput, match=message):
+        build()
+
+
+def test_circular_shift_rolls_by_up_to_thirty_percent(clip: NDArray[np.float32]) -> None:
+    shift = one(A, "Shift", min_shift=0.0, max_shift=0.3, rollover=True, fade_duration=0.0)
+    built = augmenter(shift)
+    places = set()
+    for epoch in range(20):
+        rolled = built.apply(clip, RATE_HZ, "x", epoch=epoch, clip_key="k")
+        place = int(np.flatnonzero(rolled == clip[0])[0])
+        assert np.array_equal(rolled, np.roll(clip, place))
+        places.add(place)
+    assert len(places) > 10
+    assert 0 <= min(places) < max(places) <= 0.3 * len(clip)
+
+
+@pytest.mark.parametrize(("colour", "f_decay"), [("white", 0), ("pink", 1), ("brown", 2)])
+def test_coloured_noise_has_its_slope_and_its_snr(colour: str, f_decay: int) -> None:
+    tone = (0.1 * np.sin(0.1 * np.arange(64000))).astype(np.float32)
+    spec = one(f"{OWN}.coloured_noise", "ColouredNoise", min_snr_db=7, max_snr_db=7, colours=[colour])
+    noise = augmenter(spec).apply(tone, RATE_HZ, "x", epoch=0, clip_key="k").astype(float) - tone
+    assert 10 * np.log10(np.mean(tone**2) / np.mean(noise**2)) == pytest.approx(7, abs=0.01)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    octaves = [10 * np.log10(power[2**n : 2 ** (n + 1)].mean()) for n in range(7, 15)]  # from 32 Hz
+    assert np.polyfit(range(len(octaves)), octaves, 1)[0] == pytest.approx(-10 * np.log10(2) * f_decay, abs=0.15)
+
+
+CODECS = [
+    {"codec": "mp3", "min_bitrate_kbps": 16, "max_bitrate_kbps": 64},
+    {"codec": "opus", "min_bitrate_kbps": 8, "max_bitrate_kbps": 32},
+    {"codec": "vorbis", "min_quality": 0.1, "max_quality": 0.4},
+    {"codec": "gsm"},
+]
+
+
+@pytest.mark.parametrize("arguments", CODECS, ids=lambda arguments: arguments["codec"])
+def test_codecs_change_samples_but_neither_length_nor_place(arguments: dict[str, Any]) -> None:
+    spectrum = np.fft.rfft(np.random.default_rng(2).normal(0, 1, RATE_HZ))
+    spectrum[:300] = spectrum[2500:] = 0  # one bin is one hertz
+    speech = (0.1 * np.fft.irfft(spectrum) / np.std(np.fft.irfft(spectrum))).astype(np.float32)
+    built = augmenter(one(f"{OWN}.codec", "Codec", **arguments))
+    coded = built.apply(speech, RATE_HZ, "x", epoch=0, clip_key="k")
+    assert coded.shape == speech.shape
+    assert not np.array_equal(coded, speech)
+    errors = {lag: np.std(coded[4000:12000] - speech[4000 + lag : 12000 + lag]) for lag in range(-40, 41)}
+    assert abs(min(errors, key=errors.__getitem__)) <= 1
+    others = [built.apply(speech, RATE_HZ, "x", epoch=epoch, clip_key="k") for epoch in range(1, 5)]
+    alike = all(np.array_equal(coded, other) for other in others)
+    assert alike == (arguments["codec"] == "gsm"), "a bit rate is drawn, where there is one"
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_speed_changes_duration_and_pitch_together(factor: float) -> None:
+    tone = (0.1 * np.sin(2 * np.pi * 400 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
+    spec = one(f"{OWN}.speed", "SpeedPerturbation", min_factor=factor, max_factor=factor)
+    changed = augmenter(spec).apply(tone, RATE_HZ, "x", epoch=0, clip_key="k")
+    assert len(changed) == pytest.approx(RATE_HZ / factor, abs=1)
+    peak_hz = np.argmax(np.abs(np.fft.rfft(changed))) * RATE_HZ / len(changed)
+    assert peak_hz == pytest.approx(400 * factor, abs=1)
+
+
+def test_a_telephone_keeps_its_band_only(clip: NDArray[np.float32]) -> None:
+    line = augmenter(one(f"{OWN}.telephone", "Telephone", codecs=["none"])).apply(
+        clip, RATE_HZ, "x", epoch=0, clip_key="k"
+    )
+    assert line.shape == clip.shape
+    before, after = (np.abs(np.fft.rfft(x)) ** 2 for x in (clip, line))  # one bin is one hertz
+    assert after[450:3100].sum() / before[450:3100].sum() == pytest.approx(1, abs=0.02)
+    assert after[:150].sum() / before[:150].sum() < 1e-4
+    assert after[3650:].sum() / before[3650:].sum() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("module", "cls", "arguments", "message"),
+    [
+        ("coloured_noise", "ColouredNoise", {"min_snr_db": 9, "max_snr_db": 3}, "9 and 3"),
+        ("coloured_noise", "ColouredNoise", {"colours": ["purple"]}, "white, pink, brown, speech_shaped"),
+        ("codec", "Codec", {"codec": "aac"}, "mp3, opus, vorbis, gsm"),
+        ("codec", "Codec", {"codec": "mp3"}, "mp3 needs 'min_bitrate_kbps' and 'max_bitrate_kbps'"),
+        ("codec", "Codec", {"codec": "gsm", "min_quality": 0.1, "max_quality": 0.2}, "gsm takes no 'min_quality'"),
+        ("codec", "Codec", {"codec": "opus", "min_bitrate_kbps": 2, "max_bitrate_kbps": 9}, "between 6 and 256"),
+        ("codec", "Codec", {"codec": "mp3", "min_bitrate_kbps": 300, "max_bitrate_kbps": 320}, "mp3 at 16000 Hz takes"),
+        ("speed", "SpeedPerturbation", {"min_factor": 0}, "0 and 1.1"),
+        ("telephone", "Telephone", {"max_high_hz": 4000}, "3900"),
+        ("telephone", "Telephone", {"codecs": ["gsm"]}, "mu_law, a_law, none"),
+    ],
+)
+def test_own_transforms_refuse_ranges_that_make_no_sense(
+    module: str, cls: str, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        augmenter(one(f"{OWN}.{module}", cls, **arguments))
+
+
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
@@ -365,11 +525,28 @@ def test_wrong_allow_imports(allowed: str, message: str, tmp_path: Path, monkeyp
         augmenter(one(A, "Gain"), allow_imports=[allowed])
 
 
-def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:
+def test_the_examples_of_the_guide_run(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[1] / "docs/augmentation.md").read_text()
     blocks = [json.loads(block.partition("```")[0]) for block in guide.split("```json\n")[1:]]
-    assert len(blocks) >= 3
-    (tmp_path / "noises").mkdir()
-    soundfile.write(tmp_path / "noises/x.wav", np.random.default_rng(0).normal(0, 0.1, RATE_HZ), RATE_HZ)
+    assert len(blocks) >= 10
+    for folder in ("noises", "rooms"):
+        (tmp_path / folder).mkdir()
+        samples = np.random.default_rng(0).normal(0, 0.1, RATE_HZ)
+        soundfile.write(tmp_path / folder / "x.wav", samples, RATE_HZ)
     for block in blocks:
         Augmenter(AugmentationSpec.model_validate(block), seed=0, base=tmp_path)
+
+
+def test_the_tour_has_every_transform_of_this_project_and_runs() -> None:
+    """Its control makes as many updates as its union."""
+    root = Path(__file__).parents[1]
+    tour = json.loads((root / "experiments/augmentation-tour.json").read_text())
+    specs = [AugmentationSpec.model_validate(one) for one in tour["augmentations"] if one]
+    for spec in specs:
+        Augmenter(spec, seed=0, base=root)
+    steps = [step for spec in specs for chain in spec.transforms.values() for step in chain]
+    own = {path.stem for path in (root / "ser_scripts/augment").glob("*.py")}
+    own -= {"__init__", "augmenter", "background", "imports", "mixing", "spec_augment"}
+    assert {f"{OWN}.{name}" for name in own} == {step.module for step in steps} - {A}
+    by_name = {spec.name: spec for spec in specs}
+    assert by_name["control"].copies == len(by_name["union"].transforms)

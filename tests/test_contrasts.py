@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_analysis.methods import contrasts
+from ser_analysis.methods import contrasts, signflip
 from ser_analysis.scores import Scores, pivot
 
 ORACLE = Path(__file__).parent / "oracle"
@@ -111,21 +111,21 @@ def test_signflip_equals_brute_force(counts: list[int]) -> None:
     difference = np.array(counts) / 100
     signs = np.array(np.meshgrid(*[[-1, 1]] * len(counts))).reshape(len(counts), -1)
     sums = np.abs(np.array(counts) @ signs)
-    assert contrasts.signflip_p(difference) == pytest.approx(float((sums >= abs(sum(counts))).mean()), abs=1e-12)
+    assert signflip.p_value(difference) == pytest.approx(float((sums >= abs(sum(counts))).mean()), abs=1e-12)
 
 
 def test_signflip_floor_is_two_over_two_to_the_n() -> None:
     for n in range(2, 13):
-        assert contrasts.signflip_p(np.linspace(0.01, 0.02, n)) == pytest.approx(2 / 2**n, abs=1e-15)
+        assert signflip.p_value(np.linspace(0.01, 0.02, n)) == pytest.approx(2 / 2**n, abs=1e-15)
 
 
 def test_beyond_twenty_blocks_signs_are_drawn_from_the_seed() -> None:
     difference = np.random.default_rng(3).normal(0.3, 1.0, size=21)
-    drawn = contrasts.signflip_p(difference, rng_seed=1)
-    assert drawn == contrasts.signflip_p(difference, rng_seed=1)
-    assert drawn != contrasts.signflip_p(difference, rng_seed=2)
+    drawn = signflip.p_value(difference, rng_seed=1)
+    assert drawn == signflip.p_value(difference, rng_seed=1)
+    assert drawn != signflip.p_value(difference, rng_seed=2)
     exact = float((np.abs(_all_sums(difference)) >= abs(difference.sum()) - 1e-12).mean())
-    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / contrasts.DRAWS) + 1e-5)
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / signflip.DRAWS) + 1e-5)
     row = contrasts.compare(difference, np.zeros(21))
     assert math.isnan(row["signflip_exact_p"])
     assert 0 < row["signflip_mc_p"] < 1

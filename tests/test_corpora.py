@@ -1,5 +1,6 @@
 """Readers of the named corpora, on miniatures in the corpora's own layout, and on the real ones where they are."""
 
+import json
 import random
 import re
 import tempfile
@@ -13,11 +14,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from ser_scripts import corpora
 from ser_scripts.audio.decode import SUFFIXES
+from ser_scripts.cli import app
 from ser_scripts.corpora import ClipRow, _files
-from ser_scripts.corpora.listing import describe_source, format_listing, list_corpora
+from ser_scripts.corpora.listing import WIDTH, describe_source, format_listing, list_corpora, page, pages, write_pages
 from ser_scripts.errors import BadInput
 
 NAMED_BY_RULE = ["cremad", "emodb", "emovo", "ravdess"]
@@ -62,7 +65,19 @@ def test_an_unknown_corpus_names_the_nearest() -> None:
         corpora.get("emodbb")
 
 
-@pytest.mark.parametrize("helper", ["listing", "csv_corpus", "_files"])
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "listing",
+        "csv_corpus",
+        "audiofolder_corpus",
+        "huggingface_corpus",
+        "emobox_corpus",
+        "sources",
+        "twins",
+        "_files",
+    ],
+)
 def test_a_helper_is_no_corpus(helper: str) -> None:
     with pytest.raises(BadInput, match="is not known"):
         corpora.get(helper)
@@ -76,17 +91,44 @@ def test_every_corpus_states_what_it_is(name: str) -> None:
         assert text
         assert text.strip()
     assert re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", corpus.LANGUAGE)
-    assert corpus.EXPECTED_CLIPS > corpus.EXPECTED_SPEAKERS > 1
+    assert corpus.LAYOUT in ("confirmed", "unverified")
+    assert corpus.EXPECTED_CLIPS is None or (corpus.EXPECTED_SPEAKERS or 0) < corpus.EXPECTED_CLIPS
+    assert corpus.EXPECTED_SPEAKERS is None or corpus.EXPECTED_SPEAKERS >= 1
+    re.compile(corpus.FILE_NAMES)
+    assert all(text.strip() for text in corpora.label_sets(corpus).values())
     assert callable(corpus.read)
     assert callable(corpus.expected_stems)
 
 
+DATA = Path(__file__).parent.parent / "data"
+
+
 @pytest.mark.parametrize("name", corpora.names())
-def test_every_corpus_has_its_page(name: str) -> None:
-    page = Path(__file__).parent.parent / "data" / f"{name}.md"
-    text = page.read_text(encoding="utf-8")
-    for heading in ("## Where to get it", "## Licence", "## Layout", "## How to cite"):
+def test_the_page_of_a_corpus_is_made_from_its_module(name: str) -> None:
+    text = page(name)
+    assert (DATA / f"{name}.md").read_text(encoding="utf-8") == text, "run `make pages`"
+    for heading in ("## Where to get it", "## Licence", "## Layout", "## Labels", "## How to cite"):
         assert heading in text
+    if corpora.get(name).LAYOUT == "unverified":
+        assert "UNVERIFIED" in text
+
+
+def test_the_table_of_all_corpora_is_made_from_the_modules() -> None:
+    readme = (DATA / "README.md").read_text(encoding="utf-8")
+    assert pages(readme)["README.md"] == readme, "run `make pages`"
+    made = {f"{name}.md" for name in corpora.names()}
+    assert made | {"README.md", "csv.md"} == {file.name for file in DATA.glob("*.md")}
+
+
+def test_pages_are_written_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"README\.md: no such file; expected the project's data folder"):
+        write_pages(tmp_path)
+    write_text(tmp_path / "README.md", "# Data\n")
+    with pytest.raises(BadInput, match=r"data/README\.md lacks the lines"):
+        write_pages(tmp_path)
+    write_text(tmp_path / "README.md", (DATA / "README.md").read_text(encoding="utf-8"))
+    assert "emodb.md" in write_pages(tmp_path)
+    assert write_pages(tmp_path) == []
 
 
 def test_rows_do_not_change() -> None:
@@ -215,7 +257,14 @@ def test_cremad(tmp_path: Path) -> None:
     touch(tmp_path, "AudioWAV/1002_DFA_NEU_XX.wav", "AudioWAV/1001_IEO_ANG_HI.wav")
     write_text(tmp_path / "VideoDemographics.csv", DEMOGRAPHICS)
     assert corpora.get("cremad").read(tmp_path) == [
-        ClipRow(path="AudioWAV/1001_IEO_ANG_HI.wav", class_id="angry", actor="1001", gender="male", sentence="IEO"),
+        ClipRow(
+            path="AudioWAV/1001_IEO_ANG_HI.wav",
+            class_id="angry",
+            actor="1001",
+            gender="male",
+            sentence="IEO",
+            intensity="high",
+        ),
         ClipRow(path="AudioWAV/1002_DFA_NEU_XX.wav", class_id="neutral", actor="1002", gender="female", sentence="DFA"),
     ]
 
@@ -236,10 +285,10 @@ def test_cremad_demographics_lie_in_the_folder_or_right_above(tmp_path: Path, pl
     assert corpora.get("cremad").read(tmp_path / "cremad")[0].gender == "female"
 
 
-def test_cremad_without_demographics_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "cremad/1002_DFA_NEU_XX.wav")
-    with pytest.raises(BadInput, match=r"cremad holds no VideoDemographics\.csv; exactly one is needed"):
-        corpora.get("cremad").read(tmp_path / "cremad")
+def test_cremad_without_demographics_has_the_packaged_genders(tmp_path: Path) -> None:
+    touch(tmp_path, "cremad/1001_DFA_NEU_XX.wav", "cremad/1002_DFA_NEU_XX.wav")
+    genders = {row.actor: row.gender for row in corpora.get("cremad").read(tmp_path / "cremad")}
+    assert genders == {"1001": "male", "1002": "female"}
 
 
 def test_an_actor_without_demographics_is_named(tmp_path: Path) -> None:
@@ -441,23 +490,70 @@ def test_broken_tables_are_refused(tmp_path: Path, content: bytes, message: str)
 
 
 def test_the_listing_says_what_is_there(tmp_path: Path) -> None:
-    touch(tmp_path, "emodb/wav/03a01Fa.wav", "emovo/empty.txt")
-    table = list_corpora(tmp_path).set_index("name")
-    assert list(table.index) == corpora.names()
-    assert list(table.columns) == ["title", "clips", "speakers", "labels", "language", "licence", "present", "path"]
-    assert table.loc["emodb", "present"] == "yes"
-    assert table.loc["emodb", "path"] == str(tmp_path / "emodb")
-    assert (table.drop("emodb")["present"] == "no").all()
-    assert table.loc["emodb", "labels"] == "angry, bored, disgusted, fearful, happy, neutral, sad"
-    assert table.loc["cremad", "clips"] == 7442
+    touch(tmp_path, "emodb/wav/03a01Fa.wav", "emodb/wav/03a01Nc.flac", "emodb/noise.wav", "emovo/empty.txt")
+    rows = {row["name"]: row for row in list_corpora(tmp_path)}
+    assert list(rows) == corpora.names()
+    assert rows["emodb"] == {
+        "name": "emodb",
+        "title": "EmoDB, Berlin Database of Emotional Speech",
+        "language": "de",
+        "licence": corpora.get("emodb").LICENCE,
+        "clips_found": 2,
+        "clips_expected": 535,
+        "speakers": 10,
+        "speakers_known": True,
+        "labels": ["angry", "bored", "disgusted", "fearful", "happy", "neutral", "sad"],
+        "label_sets": [],
+        "layout": "confirmed",
+        "present": True,
+        "path": str(tmp_path / "emodb"),
+    }
+    assert [name for name, row in rows.items() if row["present"]] == ["emodb"]
+    assert rows["cremad"]["label_sets"] == ["intended", "perceived_audio", "perceived_audiovisual"]
+    json.dumps(list(rows.values()))
+
+
+def test_the_command_lists_describes_and_writes_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "emodb/wav/03a01Fa.wav")
+    monkeypatch.setenv("SER_DATA", str(tmp_path))
+    listed = CliRunner().invoke(app, ["corpora", "--json"])
+    assert {row["name"] for row in json.loads(listed.stdout) if row["present"]} == {"emodb"}
+    assert "1 clips in" in CliRunner().invoke(app, ["corpora", "emodb"]).stdout
+    assert CliRunner().invoke(app, ["corpora"]).stdout.startswith("corpus ")
+    write_text(tmp_path / "README.md", (DATA / "README.md").read_text(encoding="utf-8"))
+    assert "emodb.md" in CliRunner().invoke(app, ["corpora", "--write-pages", str(tmp_path)]).stdout
+
+
+def test_the_listing_looks_where_locations_say(tmp_path: Path) -> None:
+    touch(tmp_path, "berlin/03a01Fa.wav")
+    rows = {row["name"]: row for row in list_corpora(tmp_path, {"emodb": tmp_path / "berlin"})}
+    assert (rows["emodb"]["clips_found"], rows["emodb"]["path"]) == (1, str(tmp_path / "berlin"))
+
+
+def test_the_listing_for_the_terminal_has_one_line_per_corpus_that_fits(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["a folder of a long name"] * 5)
+    touch(deep, "emodb/wav/03a01Fa.wav")
+    lines = format_listing(list_corpora(deep)).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert [line.split()[0] for line in lines[1 : len(corpora.names()) + 1]] == corpora.names()
+    assert "1 of" in lines[len(corpora.names()) + 2]
+    emodb = next(line for line in lines if line.startswith("emodb "))
+    assert emodb.split()[1:7] == ["de", "1", "535", "10", "7", "1"]
+    assert emodb.endswith("emodb")
+    assert next(line for line in lines if line.startswith("emovo ")).split()[1:4] == ["it", "-", "588"]
 
 
 @pytest.mark.parametrize("name", corpora.names())
-def test_the_description_says_where_how_and_whom_to_cite(name: str) -> None:
+def test_the_description_says_where_how_and_whom_to_cite(name: str, tmp_path: Path) -> None:
     corpus = corpora.get(name)
-    text = describe_source(name)
-    for part in (corpus.TITLE, corpus.SOURCE, corpus.LICENCE, corpus.CITATION, f"SER_DATA/{name}"):
-        assert part in text
+    text = describe_source(name, data=tmp_path)
+    plain = " ".join(text.split())
+    for part in (corpus.TITLE, corpus.SOURCE, corpus.LICENCE, corpus.CITATION, f"SER_DATA/{name}", "nothing in"):
+        assert " ".join(part.split()) in plain
+    for one in corpora.label_sets(corpus):
+        assert f"Set:      {one}" in text
+    assert ("UNVERIFIED" in text) == (corpus.LAYOUT == "unverified")
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 # real audio
@@ -483,11 +579,3 @@ def test_the_real_cremad(ser_data: Path) -> None:
     genders = {row.actor: row.gender for row in rows}
     assert Counter(genders.values()) == {"male": 48, "female": 43}
     assert len({row.sentence for row in rows}) == 12
-
-
-def test_listing_for_the_terminal_names_every_corpus(tmp_path: Path) -> None:
-    text = format_listing(list_corpora(tmp_path))
-    for name in corpora.names():
-        assert f"\n{name} " in f"\n{text}"
-    assert "588 clips    6 speakers" in text
-    assert "not there; see `ser corpora emovo`" in text

@@ -37,7 +37,9 @@ def clips(number: int = 12) -> list[NDArray[np.float32]]:
     return [np.random.default_rng(n).normal(0, 0.1, 3000 + 700 * (n % 5)).astype(np.float32) for n in range(number)]
 
 
-def opened(cache: Path, wanted: list[NDArray[np.float32]], kept: Kept = ALL, build: Callable[[], Any] = encoder, **options: Any) -> Embeddings:
+def opened(
+    cache: Path, wanted: list[NDArray[np.float32]], kept: Kept = ALL, build: Callable[[], Any] = encoder, **options: Any
+) -> Embeddings:
     return open_embeddings(wanted, [clip_key(c) for c in wanted], IDENTITY, kept, cache, build, **options)
 
 
@@ -83,7 +85,9 @@ def test_what_is_cached_is_not_computed_again_whatever_its_order_and_company(tmp
         np.testing.assert_array_equal(again[clip_key(clip)], before[clip_key(clip)])
 
 
-def test_only_what_is_missing_is_computed_and_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_missing_is_computed_and_gives_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted, counted = clips(), []
     original = embeddings._one
     monkeypatch.setattr(embeddings, "_one", lambda *a: counted.append(1) or original(*a))
@@ -144,7 +148,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     data.write_bytes(content)
     assert verify(found.folder) == [data.with_suffix(".json")]
     data.write_bytes(content[:-4])
-    with pytest.raises(Finding, match="is damaged; delete it and its .bin"):
+    with pytest.raises(Finding, match=r"is damaged; delete it and its \.bin"):
         opened(tmp_path, clips(4))
 
 
@@ -175,7 +179,9 @@ def _slow(cache: Path) -> None:
     opened(cache, clips(12), workers=1)
 
 
-def test_a_killed_process_leaves_whole_shards_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_whole_shards_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = multiprocessing.get_context("fork").Process(target=_slow, args=(tmp_path,))
     process.start()
     assert process.pid is not None

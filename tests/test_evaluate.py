@@ -122,7 +122,7 @@ def test_a_second_evaluation_writes_the_same_bytes_wherever_the_folder_lies(
     assert len(first) == 6 + 3
 
 
-def test_cross_corpus_is_over_the_intersection_unmasked(tmp_path: Path) -> None:
+def test_cross_corpus_is_over_the_shared_classes_unmasked(tmp_path: Path) -> None:
     """The model knows angry, happy, neutral, sad; `away` has angry, bored, neutral, sad."""
     folder = made.make_experiment(tmp_path, models=["m"], seeds=[0])
     run = folder / "m/home/seed-0"
@@ -133,7 +133,7 @@ def test_cross_corpus_is_over_the_intersection_unmasked(tmp_path: Path) -> None:
     table.to_csv(file, index=False)
     summary = evaluate_experiment(folder)
     row = summary.results.set_index("test_corpus").loc["away"]
-    assert row["protocol"] == "cross-corpus intersection unmasked"
+    assert row["protocol"] == "cross-corpus unmasked"
     assert row["n_classes"] == 3
     assert row["n_test"] == 12
     assert row["uar"] == pytest.approx(2 / 3)  # answering happy is an error, bored clips do not count
@@ -195,7 +195,7 @@ def loso(runs: Path, *, leave_away: set[tuple[int, str]] = frozenset(), seeds: t
     made.write_clips(runs / "e", clips)
     for seed in seeds:
         for actor in sorted({"f1", "m1", "m2"} - {name for s, name in leave_away if s == seed}):
-            split = made.sides(clips, test=[actor], validation=["m1" if actor == "f1" else "f1"])
+            split = made.sides(clips, test=[actor], validation=["f1" if actor == "m2" else "m2"])
             test = split[split["split"] == "test"]
             made.write_run(
                 runs / "e",
@@ -219,7 +219,7 @@ def test_folds_are_pooled_into_one_confusion_matrix(tmp_path: Path) -> None:
     assert row["uar"] == pytest.approx((5 / 6 + 2 / 4) / 2)
     assert (row["run"], row["fold"], row["protocol"]) == ("m/home/seed-0", "all", "leave_one_speaker_out pooled")
     assert (row["n_test"], row["n_test_speakers"]) == (10, 3)
-    assert row["n_train"] == round((2 + 2 + 4) / 3)
+    assert row["n_train"] == 4
     checksums = [read(folder / f"m/home/seed-0-fold-{a}/run.json")["split_sha256"] for a in ("f1", "m1", "m2")]
     assert row["split_sha256"] == hashlib.sha256("".join(f"{c}\n" for c in checksums).encode()).hexdigest()
 
@@ -334,7 +334,7 @@ def test_few_shot_is_a_protocol_of_its_own(tmp_path: Path) -> None:
     table = pd.read_csv(run / "predictions/away.csv", dtype=str)
     table[~table["path"].str.startswith("f8")].to_csv(run / "predictions/away.csv", index=False)
     protocols = evaluate_experiment(folder).results.set_index("test_corpus")["protocol"]
-    assert protocols["away"] == "cross-corpus few-shot intersection unmasked"
+    assert protocols["away"] == "cross-corpus few-shot unmasked"
     assert protocols["home"] == "speaker_independent"
 
 
@@ -551,11 +551,18 @@ def test_shortcuts_find_what_is_there_and_nothing_else() -> None:
     test = made.corpus_clips("home", actors=("f2",), classes=AB, repeats=4)
     for table in (train, test):
         table["duration_seconds"], table["rms_db"] = 2.0, -20.0 - np.tile([0, 1, 2, 3], len(table) // 4)
+        table["silence_share"] = np.tile([0.1, 0.2, 0.3, 0.4], len(table) // 4)
     found = _baselines(train, test)
-    assert found == {"majority": 0.5, "duration_loudness": 0.5, "sentence": 0.5}
+    assert found == {"majority": 0.5, "duration_loudness": 0.5, "silence_share": 0.5, "sentence": 0.5}
     for table in (train, test):  # b is longer: the length alone gives it away
         table["duration_seconds"] = np.where(table["class_id"] == "b", 3.0, 2.0)
     assert _baselines(train, test)["duration_loudness"] == 1
+    assert _baselines(train, test)["silence_share"] == 0.5
+    for table in (train, test):  # b was cut with longer pauses around it
+        table["silence_share"] = np.where(table["class_id"] == "b", 0.4, 0.1)
+        table["duration_seconds"] = 2.0
+    assert _baselines(train, test)["silence_share"] == 1
+    assert _baselines(train, test)["duration_loudness"] == 0.5
     for table in (train, test):  # one sentence per class
         table["sentence"] = table["class_id"].map({"a": "s1", "b": "s2"})
     assert _baselines(train, test)["sentence"] == 1
@@ -589,7 +596,26 @@ def test_shortcuts_are_of_the_same_split_and_classes_as_the_model(tmp_path: Path
     assert not table.duplicated([*keys, "baseline"]).any()
     majority = table[table["baseline"] == "majority"]
     assert np.allclose(majority["uar"], 1 / majority["n_classes"])
-    assert set(table.loc[table["test_corpus"] == "away", "baseline"]) == {"majority", "duration_loudness"}
+    away = table[table["test_corpus"] == "away"]
+    assert set(away["baseline"]) == {"majority", "duration_loudness", "silence_share"}
     cell = next(cell for cell in summary.cells if cell.model == "wavlm-b" and cell.test_corpus == "away")
     assert cell.best_shortcut is not None
     assert cell.beats_shortcuts is (cell.mean_sd("uar")[0] > cell.best_shortcut[1])
+
+
+def test_a_corpus_without_high_frequencies_is_stamped_wherever_it_trains_or_is_tested(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path)
+    assert not any(cell.stamps for cell in evaluate_experiment(folder).cells)
+    clips = pd.read_csv(folder / "clips.csv")
+    clips.loc[clips["corpus"] == "away", "bandwidth_hz"] = 5400.0
+    clips.to_csv(folder / "clips.csv", index=False)
+    summary = evaluate_experiment(folder)
+    assert {cell.test_corpus: cell.stamps for cell in summary.cells} == {"home": [], "away": ["BAND-LIMITED"]}
+    assert summary.bandwidth_hz == {"away": 5400.0, "home": 8000.0}
+    scores = json.loads((summary.runs[0].path / "metrics.json").read_text())
+    assert scores["away"]["protocol"].endswith(" BAND-LIMITED")
+    assert "BAND" not in scores["home"]["protocol"]
+    assert any("away" in line and "[BAND-LIMITED]" in line for line in summary.lines)
+    clips["bandwidth_hz"] = np.where(clips["corpus"] == "home", 6999.0, 8000.0)
+    clips.to_csv(folder / "clips.csv", index=False)
+    assert all(cell.stamps == ["BAND-LIMITED"] for cell in evaluate_experiment(folder).cells)

@@ -12,7 +12,7 @@ from ser_scripts.errors import Finding
 from ser_scripts.modeling.losses import cross_entropy
 from ser_scripts.specs.model import EarlyStoppingSpec, HeadSpec, LossSpec, TrainingSpec
 from ser_scripts.training.heads import GROUP, HeadJob, TrainedHead, head_logits, train_heads
-from ser_scripts.training.schedule import factor
+from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive
 
 NUM_LABELS = 3
@@ -21,7 +21,9 @@ MLP = HeadSpec(kind="mlp", hidden=8, dropout=0.2)
 TRAINING = TrainingSpec(epochs=4, batch_size=16, scheduler="cosine", early_stopping=None, select="val_loss")
 
 
-def world(seed: int = 0, clips: int = 150, layers: int = 3, width: int = 12) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def world(
+    seed: int = 0, clips: int = 150, layers: int = 3, width: int = 12
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings (N, L, D) whose layer 1 says most about the label."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, NUM_LABELS, clips)
@@ -37,9 +39,20 @@ def job(number: int, layer: int | None = 1, **changes: float) -> HeadJob:
     return HeadJob(number, order[:cut], order[cut : cut + 30], weights, layer=layer, **changes)
 
 
-def train(jobs: list[HeadJob], head: HeadSpec = LINEAR, training: TrainingSpec = TRAINING, workers: int = 1) -> list[TrainedHead]:
+def train(
+    jobs: list[HeadJob], head: HeadSpec = LINEAR, training: TrainingSpec = TRAINING, workers: int = 1
+) -> list[TrainedHead]:
     table, labels = world()
-    return train_heads(table, labels, NUM_LABELS, jobs, head=head, loss=LossSpec(label_smoothing=0.1), training=training, workers=workers)
+    return train_heads(
+        table,
+        labels,
+        NUM_LABELS,
+        jobs,
+        head=head,
+        loss=LossSpec(label_smoothing=0.1),
+        training=training,
+        workers=workers,
+    )
 
 
 def same(one: TrainedHead, other: TrainedHead) -> bool:
@@ -76,7 +89,9 @@ def test_it_does_what_an_ordinary_training_loop_with_adamw_does(scheduler: str, 
     head = HeadSpec(kind=kind, hidden=8, relu=kind == "linear")
     training = TRAINING.model_copy(update={"scheduler": scheduler, "select": "last"})
     one = job(3, weight_decay=0.05, learning_rate=5e-3)
-    found = train_heads(table, labels, NUM_LABELS, [one], head=head, loss=LossSpec(label_smoothing=0.1), training=training)[0]
+    found = train_heads(
+        table, labels, NUM_LABELS, [one], head=head, loss=LossSpec(label_smoothing=0.1), training=training
+    )[0]
 
     own = torch.from_numpy(table[:, 1])
     train_rows = torch.from_numpy(one.train)
@@ -99,15 +114,19 @@ def test_it_does_what_an_ordinary_training_loop_with_adamw_does(scheduler: str, 
     optimiser = torch.optim.AdamW(groups, lr=5e-3)
     truth = torch.from_numpy(labels)
     total = training.epochs * -(-len(one.train) // 16)
+    warmup = int(np.ceil(0.1 * total))
+    factor = schedule(training, 5e-3, total=int(total), warmup=warmup, per_epoch=int(total) // 4, history=[])
     step = 0
     for epoch in range(4):
         order = np.random.Generator(np.random.PCG64(derive("order", one.seed, epoch))).permutation(one.train)
         for start in range(0, len(order), 16):
             rows = torch.from_numpy(order[start : start + 16])
             for group in optimiser.param_groups:
-                group["lr"] = 5e-3 * factor(scheduler, step, total=int(total), warmup=int(np.ceil(0.1 * total)))
+                group["lr"] = 5e-3 * factor(step)
             hidden = nn.functional.gelu(first(own[rows])) if first else own[rows].relu()
-            loss = cross_entropy(last(hidden), truth[rows], weights=torch.from_numpy(one.class_weights), label_smoothing=0.1)
+            loss = cross_entropy(
+                last(hidden), truth[rows], weights=torch.from_numpy(one.class_weights), label_smoothing=0.1
+            )
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], 1.0)

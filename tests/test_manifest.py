@@ -18,7 +18,7 @@ from ser_scripts import corpora
 from ser_scripts.audio import decode
 from ser_scripts.corpora import ClipRow
 from ser_scripts.errors import BadInput
-from ser_scripts.manifest import COLUMNS, HASHED_COLUMNS, RATINGS, Manifest, build_manifest, describe, survey
+from ser_scripts.manifest import COLUMNS, HASHED_COLUMNS, RATINGS, SIGNAL, Manifest, build_manifest, survey
 from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
 
 RATE_HZ = 16_000
@@ -111,7 +111,7 @@ def test_the_table_says_what_the_files_are(spoken: Workplace) -> None:
     assert manifest.dropped.empty
     row = manifest.clips.set_index("path").loc["wav/b-angry-1.wav"]
     assert row[RATINGS].isna().all()
-    assert dict(row.drop([*RATINGS, "sha256", "audio_sha256", "rms_db", "duration_seconds"])) == {
+    assert dict(row.drop([*RATINGS, *SIGNAL, "sha256", "audio_sha256", "duration_seconds"])) == {
         "corpus": "spoken", "class_id": "angry", "actor": "b", "gender": "female", "group": "b", "sentence": "s",
         "language": "en", "intensity": "", "style": "", "partition": "", "sample_rate_hz": 48_000, "num_channels": 2,
     }  # fmt: skip
@@ -120,6 +120,9 @@ def test_the_table_says_what_the_files_are(spoken: Workplace) -> None:
     assert row["audio_sha256"] == hashlib.sha256(stereo.astype("<f4").tobytes()).hexdigest()
     mono = stereo.mean(axis=1).astype(np.float64)
     assert row["rms_db"] == pytest.approx(20 * np.log10(np.sqrt(np.mean(mono**2))), abs=1e-4)
+    assert row["peak"] == pytest.approx(np.abs(mono).max(), rel=1e-6)
+    assert row["dc_offset"] == pytest.approx(mono.mean(), abs=1e-7)
+    assert (row["clipped_share"], row["silence_share"], row["bandwidth_hz"]) == (0, 0, 24_000)
     for column in ("path", "class_id", "actor", "group", "sentence"):
         assert pd.api.types.is_string_dtype(manifest.clips[column])
 
@@ -277,7 +280,6 @@ def test_a_csv_corpus(tmp_path: Path) -> None:
     manifest = build_manifest(spec, data=tmp_path, cache=tmp_path / "cache", base=tmp_path)
     assert not manifest.speakers_known
     assert list(manifest.clips["actor"]) == ["", ""]
-    assert describe(manifest)["speakers"] is None
 
 
 def test_only_changed_files_are_read_again(spoken: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,32 +383,19 @@ def test_several_at_once(spoken: Workplace) -> None:
     assert left <= {"json", "lock"}
 
 
-def test_describe(spoken: Workplace) -> None:
-    write(spoken.path(spoken.stems[0]), noise(0, 0.6), 48_000)
-    spoken.path(spoken.stems[7]).unlink()
-    text = describe(spoken.build([f"spoken/{spoken.stems[7]}"]))
-    assert json.loads(json.dumps(text)) == text
-    assert text["clips"] == 7
-    assert text["speakers"] == 4
-    assert text["speakers_by_gender"] == {"female": 2, "male": 2}
-    assert text["clips_by_class_and_gender"] == {"angry": {"female": 2, "male": 2}, "sad": {"female": 2, "male": 1}}
-    assert text["duration_seconds"] == pytest.approx({"total": 1.4, "min": 0.2, "mean": 0.2, "median": 0.2, "max": 0.2})
-    assert text["clips_by_sample_rate_hz"] == {"16000": 6, "48000": 1}
-    assert text["clips_by_channels"] == {"1": 7}
-    assert text["dropped"] == [{"path": spoken.stems[7], "reason": "missing"}]
-
-
 @pytest.mark.real
 def test_emodb(ser_data: Path, tmp_path: Path) -> None:
     manifest = build_manifest(NamedCorpus(name="emodb"), data=ser_data, cache=tmp_path, base=tmp_path)
-    text = describe(manifest)
-    assert (text["clips"], text["speakers"], text["sentences"]) == (535, 10, 10)
-    counts = {label: sum(by_gender.values()) for label, by_gender in text["clips_by_class_and_gender"].items()}
-    assert counts == {
+    clips = manifest.clips
+    assert (len(clips), clips["actor"].nunique(), clips["sentence"].nunique()) == (535, 10, 10)
+    assert clips["class_id"].value_counts().to_dict() == {
         "angry": 127, "bored": 81, "neutral": 79, "happy": 71, "fearful": 69, "sad": 62, "disgusted": 46,
     }  # fmt: skip
-    assert text["clips_by_sample_rate_hz"] == {"16000": 535}
-    assert text["dropped"] == []
+    assert set(clips["sample_rate_hz"]) == {16000}
+    assert manifest.dropped.empty
+    assert clips["silence_share"].between(0.01, 0.46).all()
+    assert clips["bandwidth_hz"].between(7000, 8000).all()
+    assert (clips["peak"] > 0.99).all()
 
 
 @pytest.mark.real
@@ -423,4 +412,5 @@ def test_cremad(ser_data: Path, tmp_path: Path) -> None:
     assert list(manifest.dropped["path"]) == CREMAD_FAULTS
     assert len(manifest.clips) == 7442 - len(CREMAD_FAULTS)
     assert manifest.clips["actor"].nunique() == 91
+    assert 5300 < manifest.clips["bandwidth_hz"].median() < 5700
     assert os.listdir(tmp_path) == ["manifests"]

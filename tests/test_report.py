@@ -108,7 +108,7 @@ def test_protocol_card(page: Page) -> None:
         "lab/hubert-a",
         "none recorded",
         "version 0.1.0, commit abc1234",
-        "away: cross-corpus intersection unmasked, 3 classes",
+        "away: cross-corpus unmasked, 3 classes",
         "ser train experiments/made-up.json",
     ):
         assert text in page.text, text
@@ -170,7 +170,7 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, Page]:
     clips = made.corpus_clips("home", actors=("f1", "m1", "m2"), classes=labels, without=[("m2", "b")])
     made.write_clips(folder, clips)
     for actor in ("f1", "m1", "m2"):
-        split = made.sides(clips, test=[actor], validation=["m1" if actor == "f1" else "f1"])
+        split = made.sides(clips, test=[actor], validation=["f1" if actor == "m2" else "m2"])
         test = split[split["split"] == "test"]
         answers = made.answers(test["class_id"].tolist(), labels, 0.7, ord(actor[1]))
         for model, changes in (
@@ -297,3 +297,15 @@ def test_a_report_without_any_score(tmp_path: Path) -> None:
         "NOT SCORED on away: the corpus shares a with the model's labels a, b"
         in Page(folder / "report" / "report.html").text
     )
+
+
+def test_a_band_limited_corpus_is_stamped_and_its_card_says_where_it_ends(tmp_path: Path) -> None:
+    folder = made.make_experiment(tmp_path, models=("hubert-a",), seeds=(0,))
+    clips = pd.read_csv(folder / "clips.csv")
+    clips.loc[clips["corpus"] == "away", "bandwidth_hz"] = 5400.0
+    clips.to_csv(folder / "clips.csv", index=False)
+    evaluate_experiment(folder)
+    text = Page(folder / "report" / "report.html").text
+    assert "BAND-LIMITED. The audio of a corpus ends far below the 8 kHz" in text
+    assert "away: BAND-LIMITED: nothing above 5.4 kHz; figures are not comparable with 16 kHz audio" in text
+    assert "home: up to 8.0 kHz" in text

@@ -835,3 +835,111 @@ def test_legacy_leaves_other_genders_unused() -> None:
 def test_legacy_needs_three_speakers_in_each_cell() -> None:
     with pytest.raises(SplitRefused, match=r"1 speaker \(c, male, e0\) cannot be parted"):
         one(corpus(female=5, male=1), "legacy_per_emotion")
+
+
+# ---- the corpus' own partition, and folds that are given ----
+
+
+def parted(clips: pd.DataFrame, **sides: list[str]) -> pd.DataFrame:
+    """The clips with a column `partition`; each keyword is a partition with its speakers."""
+    of = {actor: name for name, actors in sides.items() for actor in actors}
+    return clips.assign(partition=clips["actor"].map(of).fillna(""))
+
+
+def test_partition_takes_the_sides_that_the_corpus_publishes() -> None:
+    clips = parted(corpus(), train=["f000", "m000"], validation=["f001"], test1=["f002"], test2=["m001"])
+    (split,) = draw(clips, spec("partition", test=["test1"]), 7, train_corpora=["c"])
+    actors = split.table.groupby("split")["actor"].agg(set).to_dict()
+    assert actors == {"train": {"f000", "m000"}, "validation": {"f001"}, "test": {"f002"}, "unused": {"m001", "m002"}}
+    assert split.possible == 1
+    assert any("12 clips of test2 unused" in note for note in split.notes)
+    assert any("12 clips without a partition unused" in note for note in split.notes)
+
+
+def test_partition_cuts_validation_from_train_by_speaker_where_there_is_none() -> None:
+    clips = parted(corpus(), train=["f000", "m000", "f001", "m001"], test=["f002", "m002"])
+    splits = [draw(clips, spec("partition"), seed, train_corpora=["c"])[0] for seed in range(4)]
+    for split in splits:
+        actors = split.table.groupby("split")["actor"].agg(set)
+        assert len(actors["validation"]) == 2  # a woman and a man
+        assert not actors["validation"] & (actors["train"] | actors["test"])
+    assert len({split.sha256 for split in splits}) == splits[0].possible == 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"test": ["test3"]}, "no clip of c is in the partition 'test3', which is to be test; it has test, train"),
+        ({"validation": ["dev", "train2"], "train": ["train"]}, None),
+        ({"train": ["train", "more"]}, "'more', which is to be train"),
+    ],
+)
+def test_partitions_that_the_corpus_lacks(keys: dict[str, Any], said: str | None) -> None:
+    clips = parted(corpus(), train=["f000", "m000", "f001", "m001"], test=["f002", "m002"])
+    if said is None:
+        assert draw(clips, spec("partition", **keys), 0, train_corpora=["c"])
+        return
+    with pytest.raises(SplitRefused) as error:
+        draw(clips, spec("partition", **keys), 0, train_corpora=["c"])
+    assert said in str(error.value)
+
+
+def test_a_partition_that_shares_speakers_is_refused_unless_asked_for_and_then_stamped() -> None:
+    clips = corpus()
+    clips["partition"] = np.where(
+        clips["sentence"] == "s0", "test", np.where(clips["sentence"] == "s1", "validation", "train")
+    )
+    with pytest.raises(SplitRefused, match="6 groups on two sides"):
+        draw(clips, spec("partition"), 0, train_corpora=["c"])
+    (split,) = draw(clips, spec("partition", speakers_may_cross=True), 0, train_corpora=["c"])
+    assert split.speaker_dependent
+    assert any("SPEAKER-DEPENDENT, NOT COMPARABLE" in note for note in split.notes)
+
+
+def test_a_corpus_without_partitions_is_refused() -> None:
+    with pytest.raises(SplitRefused, match="c publishes no partition"):
+        draw(corpus().assign(partition=""), spec("partition"), 0, train_corpora=["c"])
+    with pytest.raises(BadInput, match="no column 'partition'"):
+        draw(corpus(), spec("partition"), 0, train_corpora=["c"])
+    with pytest.raises(ValueError, match="stands on two sides"):
+        spec("partition", train=["train", "test"])
+
+
+def test_speaker_folds_test_the_speakers_listed() -> None:
+    folds = {"a": ["f000", "m000"], "b": ["f001", "m001"], "c": ["f002", "m002"]}
+    splits = draw(corpus(), spec("speaker_folds", folds=folds), 0, train_corpora=["c"])
+    assert [split.fold for split in splits] == ["a", "b", "c"]
+    for split in splits:
+        assert set(split.table.loc[split.table["split"] == "test", "actor"]) == set(folds[str(split.fold)])
+    for change, said in (({"c": ["f002"]}, "no fold tests m002"), ({"c": ["f002", "m009"]}, "has no actor 'm009'")):
+        with pytest.raises(BadInput, match=said):
+            draw(corpus(), spec("speaker_folds", folds={**folds, **change}), 0, train_corpora=["c"])
+    with pytest.raises(ValueError, match="'f000' is tested twice"):
+        spec("speaker_folds", folds={**folds, "c": ["f000"]})
+
+
+def test_a_preset_with_folds_gives_one_split_each(tmp_path: Path) -> None:
+    clips = corpus()
+    rows = []
+    for fold, tested in (("1", "000"), ("2", "001")):
+        for path, actor in zip(clips["path"], clips["actor"], strict=True):
+            rows.append((path, fold, "test" if actor.endswith(tested) else "train"))
+    table = pd.DataFrame(rows, columns=["path", "fold", "split"])
+    table.to_csv(tmp_path / "folds.csv", index=False)
+    splits = draw(clips, spec("preset", path="folds.csv"), 0, train_corpora=["c"], base=tmp_path)
+    assert [split.fold for split in splits] == ["1", "2"]
+    assert set(splits[1].table.query("split == 'test'")["actor"]) == {"f001", "m001"}
+    table[table["fold"] == "1"].to_csv(tmp_path / "one.csv", index=False)
+    assert draw(clips, spec("preset", path="one.csv"), 0, train_corpora=["c"], base=tmp_path)[0].fold is None
+    table.assign(fold="a/b").to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(BadInput, match="folds name folders"):
+        draw(clips, spec("preset", path="bad.csv"), 0, train_corpora=["c"], base=tmp_path)
+
+
+def test_a_class_without_training_clips_is_refused_unless_it_will_be_masked() -> None:
+    clips = corpus(lacking=tuple((actor, "e3") for actor in ("f000", "f001", "m000", "m001", "m002")))  # f002 alone
+    fold = spec("speaker_folds", folds={"a": ["f000", "m000"], "b": ["f001", "m001"], "c": ["f002", "m002"]})
+    with pytest.raises(SplitRefused, match="fold c: class without a clip in train: e3"):
+        draw(clips, fold, 0, train_corpora=["c"])
+    splits = draw(clips, fold, 0, train_corpora=["c"], untrained_allowed=True)
+    assert any("class tested but not trained: e3" in note for note in splits[2].notes)

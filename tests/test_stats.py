@@ -231,7 +231,14 @@ def test_training_corpora_are_analysed_apart_and_stale_files_go(tmp_path: Path) 
     stats_of_experiment(experiment(tmp_path, rows))
     assert (tmp_path / "stats" / "pairs.csv").is_file()
     content = stats_of_experiment(experiment(tmp_path, rows + other)).content
-    assert content["analyses"] == {"cremad+emodb": "cremad+emodb/stats.json", "emodb": "emodb/stats.json"}
+    assert content["analyses"] == {
+        "across-training-corpora": "across-training-corpora/stats.json",
+        "cremad+emodb": "cremad+emodb/stats.json",
+        "emodb": "emodb/stats.json",
+    } | dict(content["analyses"])
+    across = json.loads((tmp_path / "stats" / "across-training-corpora" / "stats.json").read_text())
+    assert terms(across) == ["train_corpus", "model", "train_corpus:model"]
+    assert across["audit"]["between"] == {"train_corpus": ["cremad+emodb", "emodb"]}
     assert json.loads((tmp_path / "stats" / "emodb" / "stats.json").read_text())["pairs"][0]["n"] == SPLITS
     assert not (tmp_path / "stats" / "pairs.csv").exists()
     (tmp_path / "stats" / "mine.txt").write_text("kept")

@@ -185,7 +185,11 @@ def test_scores_that_are_no_shares_keep_their_unit(tmp_path: Path) -> None:
     ("edit", "changes", "message"),
     [
         (lambda t: t, {"dv": "wer"}, "no column 'wer'; it has seed, arch, finetune, test, uar"),
-        (lambda t: t, {"between": ["arch"], "within": ["test"]}, "mixed design"),
+        (
+            lambda t: t,
+            {"between": ["arch"], "within": ["test"]},
+            "between factor 'arch' varies within seed s01 .* --within arch; if the names of the blocks start anew",
+        ),
         (lambda t: t, {"block": None}, "needs --block"),
         (lambda t: t, {"within": []}, "give factors"),
         (lambda t: t, {"within": ["arch", "arch"]}, "'arch' is given twice"),

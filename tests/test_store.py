@@ -9,18 +9,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from pydantic import TypeAdapter
 
 from ser_scripts.audio import decode, store
-from ser_scripts.audio.preprocess import loudness_lufs, to_loudness
-from ser_scripts.audio.store import ClipStore, open_store
+from ser_scripts.audio.preprocess import Processed
+from ser_scripts.audio.steps.level import loudness_lufs, to_loudness
+from ser_scripts.audio.store import ClipsRefused, ClipStore, open_store, preprocessing_events, without_refused
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.specs.corpora import CsvCorpus, NamedCorpus
-from ser_scripts.specs.preprocess import Loudness
+from ser_scripts.specs.preprocess import Loudness, PreprocessSpec
 
 LOUDNESS = (Loudness(kind="loudness"),)
 FORMATS = {"a.wav": (16_000, 1), "b.wav": (48_000, 2), "c.flac": (44_100, 2), "d.opus": (48_000, 1)}
@@ -40,6 +43,10 @@ def make_corpus(folder: Path) -> Manifest:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     return make_corpus(tmp_path)
+
+
+def chain(*steps: dict[str, Any]) -> tuple[PreprocessSpec, ...]:
+    return TypeAdapter(tuple[PreprocessSpec, ...]).validate_python(steps)
 
 
 def folders(cache: Path) -> list[str]:
@@ -106,7 +113,7 @@ def test_a_file_that_changed_since_the_manifest_is_refused(manifest: Manifest, t
 
 
 def test_a_step_that_fails_names_the_clip(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(mono: np.ndarray, rate_hz: int, chain: Sequence[object]) -> np.ndarray:
+    def fail(mono: np.ndarray, rate_hz: int, chain: Sequence[object], **more: object) -> Processed:
         raise BadInput("no loudness")
 
     monkeypatch.setattr(store, "apply_chain", fail)
@@ -197,6 +204,121 @@ def test_a_pickled_store_maps_the_same_file(manifest: Manifest, tmp_path: Path) 
     pickled = pickle.dumps(clips)
     assert len(pickled) < 1000
     np.testing.assert_array_equal(pickle.loads(pickled)["b.wav"], clips["b.wav"])
+
+
+QUIET = chain({"kind": "trim_silence", "floor_dbfs": -15})
+"""Takes the clips of `make_corpus` for silent whose peak is below -15 dBFS."""
+REFUSING = chain({"kind": "trim_silence", "floor_dbfs": -9, "no_speech": "refuse"})
+
+
+def test_events_are_kept_by_clip_and_counted(manifest: Manifest, tmp_path: Path) -> None:
+    steps = chain({"kind": "fixed_length", "seconds": 0.45}, {"kind": "resample", "rate_hz": 44_100})
+    clips = open_store(manifest, 16_000, steps, tmp_path)
+    assert clips.events == {
+        "a.wav": ["fixed_length: filled", "resample: rate_not_above"],
+        "b.wav": ["fixed_length: filled"],
+        "c.flac": ["fixed_length: cut", "resample: rate_not_above"],
+        "d.opus": ["fixed_length: cut"],
+    }
+    assert clips.event_counts() == {"fixed_length: cut": 2, "fixed_length: filled": 2, "resample: rate_not_above": 2}
+    assert clips.event_counts(["a.wav"]) == {"fixed_length: filled": 1, "resample: rate_not_above": 1}
+    assert open_store(manifest, 16_000, (), tmp_path).events == {}
+    again = pickle.loads(pickle.dumps(clips))
+    assert again.events == clips.events
+    assert preprocessing_events(manifest, steps, tmp_path) == clips.event_counts()
+
+
+def test_a_chain_without_events_is_not_run_to_count_them(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_decode(monkeypatch)
+    assert preprocessing_events(manifest, LOUDNESS, tmp_path) == {}
+    assert without_refused(manifest, QUIET, tmp_path, allowed=(), by_stem=False) is manifest
+
+
+def peaks_db(manifest: Manifest) -> dict[str, float]:
+    decoded = {name: decode.to_mono(decode.read(manifest.root / name)[0]) for name in manifest.clips["path"]}
+    return {name: float(20 * np.log10(np.abs(mono).max())) for name, mono in decoded.items()}
+
+
+def test_refused_clips_are_named_all_at_once_and_heard_once(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = sorted(name for name, peak in peaks_db(manifest).items() if peak < -9)
+    assert 1 < len(quiet) < len(FORMATS)
+    for _ in range(2):
+        with pytest.raises(ClipsRefused, match=rf"holds {len(quiet)} clips of clips") as caught:
+            open_store(manifest, 16_000, REFUSING, tmp_path)
+        refuse_to_decode(monkeypatch)
+        assert sorted(caught.value.reasons) == quiet
+        assert all(f"clips/{name}: no speech found (preprocess.0, trim_silence)" in str(caught.value) for name in quiet)
+        assert '"allow_dropped"' in str(caught.value)
+    assert folders(tmp_path) == []
+
+
+def test_refused_clips_are_dropped_when_they_are_listed(manifest: Manifest, tmp_path: Path) -> None:
+    quiet = sorted(name for name, peak in peaks_db(manifest).items() if peak < -9)
+    with pytest.raises(ClipsRefused) as caught:
+        without_refused(manifest, REFUSING, tmp_path, allowed=[f"clips/{quiet[0]}", "other/x.wav"], by_stem=False)
+    assert sorted(caught.value.reasons) == quiet[1:]
+    listed = [f"clips/{Path(name).stem}.ogg" for name in quiet]
+    rest = without_refused(manifest, REFUSING, tmp_path, allowed=listed, by_stem=False)
+    assert sorted(rest.clips["path"]) == sorted(set(FORMATS) - set(quiet))
+    assert list(rest.dropped["path"]) == quiet
+    assert set(rest.dropped["reason"]) == {"no speech found (preprocess.0, trim_silence)"}
+    assert rest.sha256 != manifest.sha256
+    clips = open_store(rest, 16_000, REFUSING, tmp_path)
+    assert all(clips.num_samples(path) for path in rest.clips["path"])
+    everything = chain({"kind": "trim_silence", "floor_dbfs": 0, "no_speech": "refuse"})
+    with pytest.raises(BadInput, match="no clip of clips is left"):
+        without_refused(manifest, everything, tmp_path, allowed=[f"clips/{name}" for name in FORMATS], by_stem=True)
+
+
+def test_files_of_the_chain_are_found_beside_the_experiment_and_are_part_of_the_key(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder / "noises").mkdir(parents=True)
+        noise = np.random.default_rng(number).standard_normal(8000) * 0.1
+        soundfile.write(tmp_path / folder / "noises" / "n.wav", noise, 16_000)
+    steps = chain({"kind": "noise", "snr_db": 3, "folder": "noises"})
+    one, two = (open_store(manifest, 16_000, steps, tmp_path, base=tmp_path / folder) for folder in ("one", "two"))
+    assert one.folder != two.folder
+    assert one["a.wav"].tobytes() != two["a.wav"].tobytes()
+    moved = (tmp_path / "one").rename(tmp_path / "moved")
+    assert open_store(manifest, 16_000, steps, tmp_path, base=moved).folder == one.folder
+    with pytest.raises(BadInput, match=r"preprocess\.0 \(noise\): folder: 'noises' does not exist"):
+        open_store(manifest, 16_000, steps, tmp_path, base=tmp_path / "nowhere")
+
+
+def test_disk_is_asked_for_what_a_fixed_length_needs(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
+    open_store(manifest, 16_000, (), tmp_path)
+    with pytest.raises(BadInput, match="need 26,6"):
+        open_store(manifest, 16_000, chain({"kind": "fixed_length", "seconds": 100}), tmp_path)
+
+
+HEAVY = chain(
+    {"kind": "fixed_length", "seconds": 0.6, "keep": "centre"},
+    {"kind": "vad", "mode": "keep_speech"},
+    {"kind": "denoise"},
+    {"kind": "reverb", "rt60_seconds": 0.2},
+    {"kind": "noise", "snr_db": 12, "colour": "speech_shaped"},
+    {"kind": "codec", "codec": "mp3", "bitrate_kbps": 24},
+    {"kind": "telephone"},
+    {"kind": "loudness"},
+)
+
+
+def test_one_and_two_processes_give_the_same_bytes(mini_corpus: Path, tmp_path: Path) -> None:
+    spec = CsvCorpus(kind="csv", name="mini", path=str(mini_corpus / "clips.csv"))
+    manifest = build_manifest(spec, data=tmp_path, cache=tmp_path, base=tmp_path, workers=1)
+    assert len(manifest.clips) >= 64  # fewer are decoded in this process
+    one, two = (open_store(manifest, 16_000, HEAVY, tmp_path / str(n), workers=n) for n in (1, 2))
+    assert (one.folder / "index.json").read_bytes() == (two.folder / "index.json").read_bytes()
+    two.verify()
 
 
 @pytest.mark.real

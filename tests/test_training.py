@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_scripts.specs.model import EarlyStoppingSpec
+from ser_scripts.errors import BadInput
+from ser_scripts.specs.base import parse
+from ser_scripts.specs.model import EarlyStoppingSpec, PlateauSpec, TrainingSpec
 from ser_scripts.training.data import LengthGroupedBatches, sorted_batches
 from ser_scripts.training.loop import (
     Evaluation,
-    one_cycle,
     read_history,
     select,
     should_stop,
     softmax,
     write_history,
 )
+from ser_scripts.training.schedules import one_cycle, reductions, schedule
 from ser_scripts.training.seeding import derive
 
 ROW = Evaluation(1, 1.0, 1.5, 0.3, 1.4, 0.4, 0.4, 1e-3, 2.0)
@@ -98,6 +100,75 @@ def test_one_cycle_rises_to_one_and_falls_below_its_start():
     assert all(a > b for a, b in itertools.pairwise(factors[20:]))
 
 
+def factors(steps, rows=(), *, peak=1e-3, total=100, warmup=10, per_epoch=10, **training):
+    spec = TrainingSpec.model_validate({"learning_rate": 1e-3, **training})
+    factor = schedule(spec, peak, total=total, warmup=warmup, per_epoch=per_epoch, history=rows)
+    return [factor(step) for step in steps]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant"])
+def test_schedules_are_those_of_transformers(name):
+    import torch
+    from transformers import get_scheduler
+
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_scheduler(
+        "constant_with_warmup" if name == "constant" else name, optimiser, num_warmup_steps=10, num_training_steps=100
+    )
+    expected = [theirs.lr_lambdas[0](step) for step in range(101)]
+    assert factors(range(101), scheduler=name) == expected
+
+
+def test_every_schedule_rises_from_nothing_over_the_warm_up():
+    for name in ("linear", "cosine", "constant", "plateau", "step"):
+        assert factors([0, 5, 10], scheduler=name) == [0, 0.5, 1]
+
+
+def test_steps_are_counted_from_the_end_of_the_warm_up():
+    step = {"epochs": 2, "factor": 0.1}
+    made = factors([10, 29, 30, 49, 50], scheduler="step", step=step)
+    assert made == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_plateau_lowers_the_rate_after_patience_evaluations_and_again():
+    spec = PlateauSpec(patience=1, factor=0.5, min_delta=0.01)
+    assert [reductions(history(0.5, *rest), spec) for rest in ([], [0.5], [0.5, 0.505])] == [0, 0, 1]
+    assert reductions(history(0.5, 0.5, 0.5, 0.5, 0.5), spec) == 2
+    assert reductions(history(0.5, 0.5, 0.6, 0.6, 0.6), spec) == 1
+    loss = PlateauSpec(metric="val_loss", patience=0)
+    assert reductions(history(0, 0, 0, losses=[0.9, 0.8, 0.85]), loss) == 1
+    rows = history(0.5)
+    settings = {"scheduler": "plateau", "plateau": {"patience": 0, "factor": 0.2}}
+    assert factors([20], rows, **settings) == [1]
+    rows += history(0.5)
+    assert factors([20], rows, **settings) == [0.2]
+
+
+def test_no_schedule_falls_below_the_least_rate():
+    for name in ("linear", "cosine", "step", "plateau"):
+        rows = history(*[0.5] * 50)
+        step = {"epochs": 1} if name == "step" else None
+        made = factors(range(10, 101), rows, scheduler=name, min_learning_rate=1e-4, step=step)
+        assert min(made) == pytest.approx(0.1)
+    assert factors([100], peak=1e-2, scheduler="linear", min_learning_rate=1e-4) == [0.01]
+    assert factors([0], scheduler="linear", min_learning_rate=1e-4) == [0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"plateau": {}}, "'plateau' has no effect with the scheduler 'linear'"),
+        ({"scheduler": "plateau", "step": {}}, "'step' has no effect with the scheduler 'plateau'"),
+        ({"scheduler": "one_cycle", "min_learning_rate": 1e-6}, "'min_learning_rate' has no effect"),
+        ({"min_learning_rate": 1e-2}, "'min_learning_rate' lies above 'learning_rate'"),
+        ({"scheduler": "plateau", "plateau": {"patince": 3}}, "did you mean 'patience'"),
+    ],
+)
+def test_settings_of_another_schedule_are_refused(content, said):
+    with pytest.raises(BadInput, match=said):
+        parse(TrainingSpec, content, source="m.json", kind="training")
+
+
 def test_history_round_trip_is_exact(tmp_path):
     rows = [replace(ROW, step=i, val_loss=math.pi / (i + 3), train_loss=0.1 * i) for i in range(5)]
     write_history(tmp_path / "history.csv", rows)
@@ -129,11 +200,11 @@ def test_long_training_clips_are_cut_by_seed_epoch_and_clip():
         num_samples=lambda index: len(samples),
         features=lambda index: samples,
     )
-    cut = TrainingSet(source, seed=0, augmenter=None, max_seconds=2.0)
+    cut = TrainingSet(source, seed=0, augmenter=None, max_seconds=2.0, num_labels=1)
     pieces = [cut[BatchKey(epoch, 0, 0)]["features"] for epoch in range(4)]
     assert all(len(piece) == 200 for piece in pieces)
     assert len({float(piece[0]) for piece in pieces}) > 1
     assert (cut[BatchKey(2, 9, 0)]["features"] == pieces[2]).all()
     assert cut.lengths() == [200]
-    whole = TrainingSet(source, seed=0, augmenter=None, max_seconds=None)
+    whole = TrainingSet(source, seed=0, augmenter=None, max_seconds=None, num_labels=1)
     assert len(whole[BatchKey(0, 0, 0)]["features"]) == 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -58,6 +59,51 @@ def partial_eta2_interval(f: float, df1: float, df2: float, level: float = 0.90)
         return math.nan, math.nan
     low, high = noncentrality_interval(f, df1, df2, level)
     return low / (low + df2), high / (high + df2)
+
+
+def noncentral_t_interval(t: float, df: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the noncentrality behind a t, by inversion of the CDF; NaN where t is not defined.
+
+    The CDF is the chance that z + ncp lies under t s, for a normal z and s, the SD of df + 1 values relative to the
+    true one; Gauss-Legendre quadrature over s, or over z for large t, where it is smooth. scipy's own is NaN in tails.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import gammaincc, ndtr
+    from scipy.stats import chi
+
+    if not math.isfinite(t) or df < 1:
+        return math.nan, math.nan
+    if t < 0:
+        low, high = noncentral_t_interval(-t, df, level)
+        return -high, -low
+    nodes, weights = _legendre()
+    if t < 4:
+        root = math.sqrt(df)
+        first, last = (float(chi.ppf(p, df)) / root for p in (1e-15, 1 - 1e-15))
+        s = first + (nodes + 1) * (last - first) / 2
+        weights = weights * np.asarray(chi.pdf(s * root, df))
+    else:
+        z = 9 * nodes
+        weights = weights * np.exp(-(z**2) / 2)
+    weights = weights / weights.sum()
+
+    def solve(probability: float) -> float:
+        def gap(noncentrality: float) -> float:
+            if t < 4:
+                return float(weights @ ndtr(t * s - noncentrality)) - probability
+            above = gammaincc(df / 2, df / 2 * (np.maximum(z + noncentrality, 0.0) / t) ** 2)
+            return float(weights @ above) - probability
+
+        reach = 5.0 + 5.0 * t
+        return float(brentq(gap, -reach, reach, xtol=1e-10, rtol=1e-12, maxiter=500))
+
+    return solve((1 + level) / 2), solve((1 - level) / 2)
+
+
+@cache
+def _legendre() -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    return np.asarray(nodes), np.asarray(weights)
 
 
 def hedges_j(df: float) -> float:

@@ -29,25 +29,34 @@ from ser_eval.run_folder import (
     write_text,
 )
 
-DV = "uar"
+DV, BLOCK = "uar", "split"
+ACROSS = "across-training-corpora"
+"""The analysis that compares them, beside the one of each."""
 NEEDED = [
     *RESULT_KEYS, "train_corpus", "test_corpus", "condition", "protocol", "seed", "split_sha256", "fold", "n_classes",
     "n_train", "n_test", "n_test_speakers", DV,
 ]  # fmt: skip
 
 
-def stats_of_experiment(folder: Path) -> StatsResult:
+def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsResult:
     """Analyse `<folder>/results.csv` and write `<folder>/stats/`.
 
     The block is the split (`split_sha256`) of one training corpus; runs that share it are averaged, and the output says
     so. Within factors: the factors that the model JSONs declare, when the models fill their full grid, else the model;
-    and the test corpus and condition where there are several. Each training corpus is an analysis of its own, and so is
+    and the test corpus and condition where there are several. Each training corpus is an analysis of its own (and where
+    several share models and test sets, one more compares them, as a factor between blocks), and so is
     each test set when they differ in the number of classes, since UAR over different K must not be averaged. With one
     analysis its files lie in `stats/`, with several in `stats/<name>/`.
+
+    Args:
+        folder: the run folder of the experiment
+        margin: what difference of UAR counts as none, for equivalence; 0.01 when absent
 
     Raises:
         BadInput: there is no results.csv, it is not one that the evaluation wrote, or not of the runs that there are
     """
+    if margin is not None and not 0 < margin < 1:
+        raise BadInput(f"--margin {margin:g} must lie between 0 and 1: a difference of UAR, 0.01 for one point")
     file = folder / RESULTS
     if not file.is_file():
         raise BadInput(f"{file}: no such file; run `ser eval {folder}` first")
@@ -77,8 +86,23 @@ def stats_of_experiment(folder: Path) -> StatsResult:
         if group["n_classes"].nunique() > 1:
             parts = {f"{train_corpus}-on-{place}": part for place, part in group.groupby("place", sort=True)}
         for name, part in parts.items():
-            analyses[name] = _analyse(part, folder, str(train_corpus), origin, facts, runs, len(parts) > 1)
+            analyses[name] = _analyse(part, folder, [str(train_corpus)], origin, facts, runs, len(parts) > 1, margin)
+    shared = _across(scored)
+    if len(shared):
+        corpora = sorted(set(shared["train_corpus"]))
+        analyses[ACROSS] = _analyse(shared, folder, corpora, origin, facts, runs, False, margin)
     return _write(folder / STATS, analyses, origin)
+
+
+def _across(scored: pd.DataFrame) -> pd.DataFrame:
+    """The rows that compare training corpora: models and test sets that all of them have; none where they have none."""
+    groups = [group for _, group in scored.groupby("train_corpus", sort=True)]
+    if len(groups) < 2 or scored["n_classes"].nunique() > 1:
+        return scored.head(0)
+    rows = pd.Series(True, index=scored.index)
+    for column in ("name", "place"):
+        rows &= scored[column].isin(set.intersection(*(set(group[column]) for group in groups)))
+    return scored[rows]
 
 
 def _unfinished(folder: Path, runs: list[RunFolder]) -> list[str]:
@@ -135,16 +159,17 @@ def _refuse_stale(table: pd.DataFrame, folder: Path, runs: list[RunFolder]) -> N
 def _analyse(
     part: pd.DataFrame,
     folder: Path,
-    train_corpus: str,
+    train_corpora: list[str],
     origin: dict[str, Any],
     facts: list[str],
     runs: list[RunFolder],
     one_of_several_tasks: bool,
+    margin: float | None,
 ) -> Analysis:
-    scores, notes = _scores(part)
+    scores, notes = _scores(part, ["train_corpus"] if len(train_corpora) > 1 else [])
     k = part["n_classes"].dropna().unique()
     chance = 1 / float(k[0]) if len(k) == 1 and k[0] > 0 else None
-    records = [run.record for run in runs if "+".join(run.record.get("train_corpora", [])) == train_corpus]
+    records = [run.record for run in runs if "+".join(run.record.get("train_corpora", [])) in train_corpora]
     possible = sorted({int(record["splits_possible"]) for record in records if record.get("splits_possible")})
     told = [
         *facts,
@@ -170,6 +195,7 @@ def _analyse(
         ("not_comparable", "NOT COMPARABLE with published results"),
         ("speaker_dependent", "SPEAKER-DEPENDENT"),
         ("speakers_unknown", "SPEAKERS UNKNOWN"),
+        ("relabelled", "MERGED LABELS"),
     ):
         if any(record.get(flag) for record in records):
             told.append(f"{stamp}: as run.json of at least one run says.")
@@ -178,13 +204,18 @@ def _analyse(
             f"All {part['seed'].nunique()} seeds share one split. T1 asks about other splits, so they are one block "
             "and allow no test; `sd_within_block` is the spread over training seeds."
         )
-    title = f"Statistics of {folder.name}, trained on {train_corpus}"
+    title = f"Statistics of {folder.name}, trained on {' or '.join(train_corpora)}"
+    if len(train_corpora) > 1:
+        told.append(
+            "The training corpora are a factor between blocks, since each has splits of its own. A difference between "
+            "them is one of size, language and recording as well, not the worth of a corpus."
+        )
     if one_of_several_tasks:
         title += f", tested on {part['place'].iloc[0]}"
     of_part = set(part["run"])
     extra = {
         "n_runs": sum(bool({_name(folder, run), _seed_name(folder, run)} & of_part) for run in runs),
-        "train_corpus": train_corpus,
+        "train_corpus": " or ".join(train_corpora),
         "test_sets": sorted(set(part["place"])),
         "distinct_splits": len(scores.blocks),
         "splits_possible": possible[-1] if possible else None,
@@ -192,12 +223,15 @@ def _analyse(
         "left_out": facts,
     }
     return blocked.analyse(
-        scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance
+        scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance, margin=margin
     )
 
 
-def _scores(part: pd.DataFrame) -> tuple[Scores, list[str]]:
-    """The blocks x cells of one training corpus, and what has to be said about the factors chosen."""
+def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:
+    """The blocks x cells, and what has to be said about the factors chosen.
+
+    `between` is the training corpus where there are several, else empty.
+    """
     part = part.copy()
     seeds = part.groupby("split_sha256")["seed"].agg(lambda column: ", ".join(sorted(set(column), key=int)))
     # The seeds name a block to people, the start of the checksum keeps it apart from any other.
@@ -221,7 +255,9 @@ def _scores(part: pd.DataFrame) -> tuple[Scores, list[str]]:
             "Rows are pooled over folds, for which the Nadeau-Bengio correction of single splits does not hold; it is "
             "left out."
         )
-    return pivot(part, dv=DV, factors=[*model, *where], block="block", where=where, names=names), notes
+    part[BLOCK] = part.pop("block")
+    scores = pivot(part, dv=DV, factors=[*model, *where], block=BLOCK, where=where, names=names, between=between)
+    return scores, notes
 
 
 def _model_factors(part: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -285,6 +321,8 @@ def _write(out: Path, analyses: dict[str, Analysis], origin: dict[str, Any]) -> 
     content = {"provenance": origin, "analyses": {name: f"{folder}/{STATS_JSON}" for name, folder in folders.items()}}
     write_json(out / STATS_JSON, content)
     intro = "Each training corpus, and each task with another number of classes, is an analysis of its own."
+    if ACROSS in analyses:
+        intro += " One more compares the training corpora, as a factor between blocks."
     write_text(out / REPORT_MD, "# Statistics\n\n" + intro + "\n\n" + "\n".join(index) + "\n")
     remove_stale(out, [*written, out / STATS_JSON, out / REPORT_MD])
     return StatsResult(out, [*lines[:13], f"{len(analyses)} analyses, written to {out}"], content)

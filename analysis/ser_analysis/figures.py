@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ser_analysis.methods.descriptives import summary
+from ser_analysis.methods.friedman import cliques
 from ser_analysis.scores import SHARES, Scores
 from ser_analysis.wording import unit
 from ser_eval.figures import quiet
@@ -32,13 +32,16 @@ def draw(out: Path, analysis: Analysis) -> list[Path]:
     written: list[Path] = []
     with _plain_style():
         if analysis.scores is None:
-            written += _save(_groups(analysis), out, "strip")
-            return written
+            return _save(_groups(analysis), out, "strip") if analysis.groups else []
         written += _save(_strip(analysis.scores, analysis.chance), out, "strip")
-        places = _places(analysis.scores)
+        places = analysis.scores.places
         for place, figure in _estimation(analysis):
             suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", "-".join(place)) if len(places) > 1 else ""
             written += _save(figure, out, f"estimation{suffix}")
+        for name, told in analysis.ranks.items():
+            suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) if name else ""
+            if told["k"] > 2:
+                written += _save(critical_difference(told, name, analysis.scores.target), out, f"cd{suffix}")
     return written
 
 
@@ -62,35 +65,18 @@ def _save(figure: Figure, out: Path, stem: str) -> list[Path]:
     return files
 
 
-def _places(scores: Scores) -> list[tuple[str, ...]]:
-    where = [index for index, factor in enumerate(scores.factors) if factor not in scores.model]
-    return list(product(*(scores.levels[index] for index in where)))
-
-
-def _columns_at(scores: Scores, place: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """Names and columns of the models tested at one place."""
-    model = [index for index, factor in enumerate(scores.factors) if factor in scores.model]
-    where = [index for index in range(len(scores.factors)) if index not in model]
-    found = [
-        (scores.name(tuple(cell[index] for index in model)), column)
-        for column, cell in enumerate(scores.cells)
-        if tuple(cell[index] for index in where) == place
-    ]
-    return [name for name, _ in found], [column for _, column in found]
-
-
 def _strip(scores: Scores, chance: float | None) -> Figure:
     from matplotlib.figure import Figure
 
-    places = _places(scores)
-    names, _ = _columns_at(scores, places[0])
+    places = scores.places
+    names, _ = scores.columns_at(places[0])
     across = min(PANELS_PER_ROW, len(places))
     down = math.ceil(len(places) / across)
     width = max(3.2, 1.2 + 0.75 * len(names))
     figure = Figure(figsize=(width * across, 3.8 * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for axis, place in zip(axes.flat, places, strict=False):
-        _, columns = _columns_at(scores, place)
+        _, columns = scores.columns_at(place)
         values = scores.values[:, columns]
         for row in values:
             axis.plot(
@@ -131,8 +117,8 @@ def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
     scores = analysis.scores
     assert scores is not None
     scale, points = unit(scores.dv)
-    for place in _places(scores):
-        names, columns = _columns_at(scores, place)
+    for place in scores.places:
+        names, columns = scores.columns_at(place)
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
         differences = [scale * (scores.values[:, columns[i]] - scores.values[:, columns[j]]) for i, j in pairs]
         differences = [values[~np.isnan(values)] for values in differences]
@@ -155,6 +141,55 @@ def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
         place_text = f" on {', '.join(place)}" if place else ""
         figure.suptitle(f"Paired differences{place_text}: blocks, mean and 95 % CI (unadjusted), T1", fontsize=8)
         yield place, figure
+
+
+def critical_difference(told: Mapping[str, Any], place: str, target: str) -> Figure:
+    """Mean ranks on a line, best on the right; bars join those that Nemenyi's test does not tell apart (Demsar 2006).
+
+    Args:
+        told: the answer of `friedman.run`
+        place: where the models were tested; empty for one place
+        target: what the blocks are a sample of
+    """
+    from matplotlib.figure import Figure
+
+    ranked = sorted(told["mean_ranks"].items(), key=lambda item: (item[1], item[0]))
+    k, groups = int(told["k"]), cliques(told)
+    half = math.ceil(k / 2)
+    step, bars = 0.28, 0.16 * (len(groups) + 1)
+    longest = max(len(name) for name, _ in ranked)
+    figure = Figure(figsize=(5.0 + 0.13 * longest, 1.5 + step * half + bars), layout="constrained")
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.set_xlim(k + 0.6 + 0.04 * longest, 0.4 - 0.04 * longest)  # rank 1, the best, on the right
+    axis.set_ylim(-(bars + step * (half + 0.7)), 0.75)
+    axis.plot([1, k], [0, 0], color=MEAN, linewidth=1)
+    for rank in range(1, k + 1):
+        axis.plot([rank, rank], [0, 0.08], color=MEAN, linewidth=1)
+        axis.annotate(str(rank), (rank, 0.1), ha="center", va="bottom", fontsize=8)
+    cd = float(told["CD_nemenyi_05"])
+    if cd < k - 1:
+        axis.plot([1, 1 + cd], [0.5, 0.5], color=MEAN, linewidth=1.4)
+        axis.annotate(f"CD = {cd:.2f}", (1 + cd / 2, 0.53), ha="center", va="bottom", fontsize=8)
+    else:
+        axis.annotate(f"CD = {cd:.2f}, wider than the scale", (k, 0.5), ha="left", va="bottom", fontsize=8)
+    for position, (name, rank) in enumerate(ranked):
+        best = position < half
+        level = -(bars + step * ((position if best else k - 1 - position) + 0.5))
+        end = 1 - 0.25 if best else k + 0.25
+        axis.plot([rank, rank, end], [0, level, level], color=POINT, linewidth=0.9)
+        side = "left" if best else "right"
+        axis.annotate(f" {name} ({rank:.2f}) ", (end, level), ha=side, va="center", fontsize=8)
+    for index, group in enumerate(groups):
+        ranks = [told["mean_ranks"][name] for name in group]
+        level = -0.16 * (index + 1)
+        axis.plot([min(ranks) - 0.04, max(ranks) + 0.04], [level, level], color=MEAN, linewidth=3)
+    on = f" on {place}" if place else ""
+    figure.suptitle(
+        f"Mean ranks{on} over {told['N']} blocks; bars join what Nemenyi does not tell apart, {target}",
+        fontsize=8,
+    )
+    return figure
 
 
 def _mean_and_interval(axis: Axes, x: float, values: np.typing.NDArray[np.float64]) -> None:

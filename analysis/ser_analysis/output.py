@@ -26,24 +26,53 @@ LIBRARIES = ("numpy", "pandas", "scipy", "statsmodels", "patsy", "matplotlib")
 PRINTED = {
     "pairs": [
         "family", "at", "averaged_over", "a", "b", "n", "mean_diff", "ci95_low", "ci95_high", "t", "p", "p_holm",
-        "signflip_exact_p", "signflip_mc_p", "d_z", "g_av", "prob_a_gt_b_paired",
+        "signflip_exact_p", "signflip_mc_p", "signflip_p_max_t", "d_z", "g_av", "prob_a_gt_b_paired", "tost_p_holm",
     ],
     "rm_anova": [
         "term", "df1", "df2", "F", "p", "p_gg", "p_hf", "p_holm", "eta2_g", "partial_eta2", "partial_eta2_ci90_low",
         "partial_eta2_ci90_high", "partial_omega2",
     ],
+    "rm_anova_logit": ["term", "df1", "df2", "F", "p", "p_gg", "p_hf", "p_holm", "eta2_g", "partial_eta2"],
+    "two_groups": ["factor", "at", "a", "b", "n_a", "n_b", "mean_diff", "welch_t", "welch_df", "welch_p", "hedges_g"],
 }  # fmt: skip
 """Columns of the Markdown and LaTeX form of the widest tables; their CSV holds all."""
+LEGACY = "for comparison with older papers only: it takes scores that share a block for independent"
 CAPTIONS = {
-    "descriptives": "Descriptives over blocks",
+    "descriptives": "Descriptives",
     "rm_anova": "Repeated-measures ANOVA, each effect against its own block interaction",
     "sphericity": "Sphericity: Mauchly's test, Greenhouse-Geisser and Huynh-Feldt epsilon",
+    "rm_anova_logit": "The same ANOVA on the logit of the scores (sensitivity)",
+    "strata": "Split-plot ANOVA by error stratum",
     "pairs": "Paired contrasts, Holm within each family",
     "nadeau_bengio": "Paired contrasts in-domain, corrected for overlapping training sets (Nadeau-Bengio)",
+    "lmm_anova": "Mixed model of all scores by REML, type III F tests with Satterthwaite df",
+    "lmm_variances": "Mixed model: variance components",
+    "marginal_means": "Estimated marginal means",
+    "marginal_contrasts": "Pairs of marginal means, by Tukey and by Holm",
+    "simple_effects": "Simple effects, Holm within each factor",
+    "interaction_contrasts": "Interaction contrasts (differences of differences), unadjusted",
+    "friedman": "Friedman's test, with and without tie correction, and Iman-Davenport's F",
+    "friedman_pairs": "Mean ranks of pairs, Nemenyi's test",
+    "anova_type1": "Between-groups ANOVA, type I",
     "anova_type2": "Between-groups ANOVA, type II",
     "anova_type3": "Between-groups ANOVA, type III (deviation coding)",
+    "fixed_block_type2": "ANOVA with a constant per block, type II",
+    "fixed_block_type3": "ANOVA with a constant per block, type III",
+    "hc3_type2": "Between-groups ANOVA without equal variances (HC3), type II",
+    "hc3_type3": "Between-groups ANOVA without equal variances (HC3), type III",
+    "effect_sizes": "Effect sizes of type III with 90 % intervals",
+    "oneway": "One factor at a time, the others ignored: Welch, Kruskal-Wallis, Brown-Forsythe",
+    "tukey": "Tukey's honest significant difference, the other factors ignored",
+    "games_howell": "Games-Howell test, the other factors ignored",
+    "two_groups": "Unpaired comparisons of two groups, unadjusted",
+    "published": "ANOVA rebuilt from published means and SDs",
     "assumptions": "Assumptions (reported, never used to choose a test)",
 }
+IN_REPORT = (
+    "descriptives", "rm_anova", "sphericity", "pairs", "nadeau_bengio", "lmm_anova", "lmm_variances", "friedman",
+    "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published", "assumptions",
+)  # fmt: skip
+"""The tables that report.md shows; it names the others."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,8 @@ class Analysis:
     scores: Scores | None = None
     """For the figures; None for a between-groups analysis, whose units stand in `groups`."""
     groups: dict[str, list[float]] = field(default_factory=dict)
+    ranks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For the critical-difference diagrams: what `friedman.run` answers, by the levels of the place joined with -."""
     chance: float | None = None
 
 
@@ -119,15 +150,19 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
 
     analysis.content = plain(analysis.content)
     write_json(keep(STATS_JSON), analysis.content)
-    printed = {}
+    code, printed = str(analysis.content["target"]["code"]), {}
     for name, table in analysis.tables.items():
-        target = "T2" if name == "nadeau_bengio" else "T1"
+        target = "T2" if name == "nadeau_bengio" else code
         full = table.copy()
         full.insert(0, "target", target)
         write_table(keep(f"{name}.csv"), full)
-        shown = full[["target", *PRINTED[name]]] if name in PRINTED else full
+        shown = full
+        if name in PRINTED:
+            shown = full[["target", *(column for column in PRINTED[name] if column in full)]]
         shown = shown[[column for column in shown.columns if not _blank(shown[column])]]
         caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
+        if analysis.scores is not None and name.startswith(("anova_type", "fixed_block_type")):
+            caption = f"{CAPTIONS[name]}, {LEGACY}. Target {target} ({TARGETS[target]})"
         if name == "descriptives" and "ci95_low" in shown:
             ends = [
                 cut(row["ci95_low"], row["ci95_high"], str(analysis.content["audit"]["dv"])) for row in rows_of(shown)
@@ -147,7 +182,7 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
 def remove_stale(out: Path, written: Sequence[Path]) -> None:
     """Delete what an earlier run left in `out` and its sub-folders under our names and this run did not write."""
     ours = re.compile(
-        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation)(-[^/]*)?\.(pdf|png)"
+        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation|cd)(-[^/]*)?\.(pdf|png)"
     )
     kept = set(written)
     folders = [out, *sorted(file.parent for file in out.glob(f"*/{STATS_JSON}"))]
@@ -159,12 +194,19 @@ def remove_stale(out: Path, written: Sequence[Path]) -> None:
             folder.rmdir()
 
 
+_REACH = {
+    "T1": "More seeds narrow T1 only. T3 (new corpora) is not answered by any test here.",
+    "T2": "Each block is a speaker.",
+    "T3": "Each block is a corpus; with two to four of them nothing more than a description is possible.",
+}
+
+
 def report(analysis: Analysis, tables: Mapping[str, str], figures: Sequence[Path]) -> str:
     """report.md: what was analysed, who is better and by how much, the ANOVA, then tables and figures."""
+    code = str(analysis.content["target"]["code"])
     parts = [
         f"# {analysis.title}",
-        f"**Target T1** ({TARGETS['T1']}) unless a sentence or table names another. More seeds narrow T1 only. "
-        "T3 (new corpora) is not answered by any test here.",
+        f"**Target {code}** ({TARGETS[code]}) unless a sentence or table names another. {_REACH[code]}",
         "## What was analysed",
         _bullets(analysis.facts),
     ]
@@ -172,7 +214,10 @@ def report(analysis: Analysis, tables: Mapping[str, str], figures: Sequence[Path
         parts += ["## Is A better than B, and by how much?", _bullets(analysis.findings)]
     if analysis.omnibus:
         parts += ["## Analysis of variance", _bullets(analysis.omnibus)]
-    parts += ["## Tables", *tables.values()]
+    parts += ["## Tables", *(text for name, text in tables.items() if name in IN_REPORT)]
+    others = [f"{CAPTIONS[name]}: [{name}.md]({name}.md)" for name in tables if name not in IN_REPORT]
+    if others:
+        parts += ["### Further tables", _bullets(others)]
     if figures:
         parts += ["## Figures", "\n".join(f"![{file.stem}]({file.name})" for file in figures)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

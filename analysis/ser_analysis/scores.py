@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,29 @@ class Scores:
     """(cells,): clips tested / clips trained on, for cells tested on the training corpora; NaN elsewhere."""
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
     """What to call a model, by its levels; the levels joined with + where absent."""
+    block_name: str = "block"
+    """The column that names the blocks."""
+    between: tuple[str, ...] = ()
+    """The factors that vary between blocks."""
+    between_levels: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+    """The levels of the `between` factors of each block."""
+    plots: tuple[str, ...] = ()
+    """The factors within which a trained model is the same, for a design without `where`; see `sub_plots`."""
+    target: str = "T1"
+    """What the blocks are a sample of: splits of this corpus (T1), speakers (T2) or corpora (T3)."""
 
     @property
     def model(self) -> tuple[str, ...]:
         """The factors that make up the model; all of them when every factor would be a `where`."""
         rest = tuple(factor for factor in self.factors if factor not in self.where)
         return rest or self.factors
+
+    @property
+    def sub_plots(self) -> tuple[str, ...]:
+        """The factors at whose levels one and the same trained model is tested: its scores there share its training."""
+        named = self.where if len(self.where) < len(self.factors) else ()
+        return named or self.plots
 
     @property
     def cells(self) -> list[tuple[str, ...]]:
@@ -62,6 +79,23 @@ class Scores:
     def complete(self) -> npt.NDArray[np.bool_]:
         """Which blocks have a score in every cell."""
         return np.asarray(~np.isnan(self.values).any(axis=1))
+
+    @property
+    def places(self) -> list[tuple[str, ...]]:
+        """The combinations of levels of the `where` factors; a single empty one without any."""
+        where = [index for index, factor in enumerate(self.factors) if factor not in self.model]
+        return list(itertools.product(*(self.levels[index] for index in where)))
+
+    def columns_at(self, place: tuple[str, ...]) -> tuple[list[str], list[int]]:
+        """Names and columns of the models tested at one place."""
+        model = [index for index, factor in enumerate(self.factors) if factor in self.model]
+        where = [index for index in range(len(self.factors)) if index not in model]
+        found = [
+            (self.name(tuple(cell[index] for index in model)), column)
+            for column, cell in enumerate(self.cells)
+            if tuple(cell[index] for index in where) == place
+        ]
+        return [name for name, _ in found], [column for _, column in found]
 
     def name(self, levels: tuple[str, ...]) -> str:
         """The model with these levels."""
@@ -118,6 +152,10 @@ def pivot(
     block: str,
     where: Sequence[str] = (),
     names: dict[tuple[str, ...], str] | None = None,
+    between: Sequence[str] = (),
+    plots: Sequence[str] = (),
+    target: str = "T1",
+    order: Mapping[str, Sequence[str]] | None = None,
 ) -> Scores:
     """Blocks x cells from long rows; several rows of one block and cell are averaged, and `n_runs` tells so.
 
@@ -129,16 +167,23 @@ def pivot(
         block: the column that names the split
         where: the factors that are test sets or conditions
         names: what to call the models
+        between: what varies between the blocks, constant within each
+        plots: `Scores.plots`
+        target: `Scores.target`
+        order: of the levels of a factor, where it is not the natural one
     """
-    levels = tuple(tuple(sorted(set(table[factor]), key=natural)) for factor in factors)
+    order = order or {}
+    levels = tuple(
+        tuple(order[factor] if factor in order else sorted(set(table[factor]), key=natural)) for factor in factors
+    )
     blocks = tuple(sorted(set(table[block]), key=natural))
     cells = {cell: index for index, cell in enumerate(itertools.product(*levels))}
     rows = table[block].map({name: index for index, name in enumerate(blocks)}).to_numpy()
     columns = np.array([cells[cell] for cell in zip(*(table[factor] for factor in factors), strict=True)])
     score = table[dv].to_numpy(dtype=float)
     # Sorted, since a sum in floating point depends on the order of its terms, and so would the result on the file's.
-    order = np.lexsort((score, columns, rows))
-    rows, columns, score = rows[order], columns[order], score[order]
+    by_cell = np.lexsort((score, columns, rows))
+    rows, columns, score = rows[by_cell], columns[by_cell], score[by_cell]
 
     shape = (len(blocks), len(cells))
     count, total, squares = np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape)
@@ -154,9 +199,9 @@ def pivot(
     ratio = None
     if {"n_train", "n_test", "in_domain"} <= set(table.columns):
         train, test, inside = np.zeros(shape[1]), np.zeros(shape[1]), np.ones(shape[1], dtype=bool)
-        np.add.at(train, columns, table["n_train"].to_numpy(dtype=float)[order])
-        np.add.at(test, columns, table["n_test"].to_numpy(dtype=float)[order])
-        np.logical_and.at(inside, columns, table["in_domain"].to_numpy(dtype=bool)[order])
+        np.add.at(train, columns, table["n_train"].to_numpy(dtype=float)[by_cell])
+        np.add.at(test, columns, table["n_test"].to_numpy(dtype=float)[by_cell])
+        np.logical_and.at(inside, columns, table["in_domain"].to_numpy(dtype=bool)[by_cell])
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = np.where(inside & (train > 0), test / train, np.nan)
     return Scores(
@@ -170,6 +215,26 @@ def pivot(
         sd_within=sd_within,
         test_train_ratio=ratio,
         names=names or {},
+        block_name=block,
+        between=tuple(between),
+        between_levels=tuple(tuple(sorted(set(table[factor]), key=natural)) for factor in between),
+        groups=tuple(map(tuple, table.groupby(block)[list(between)].first().loc[list(blocks)].to_numpy().tolist()))
+        if between
+        else (),
+        plots=tuple(plots),
+        target=target,
+    )
+
+
+def subset(scores: Scores, keep: npt.NDArray[np.bool_]) -> Scores:
+    """Some of the blocks."""
+    chosen = np.flatnonzero(keep)
+    return replace(
+        scores,
+        blocks=tuple(scores.blocks[index] for index in chosen),
+        values=scores.values[chosen],
+        n_runs=None if scores.n_runs is None else scores.n_runs[chosen],
+        groups=tuple(scores.groups[index] for index in chosen) if scores.groups else (),
     )
 
 
@@ -181,6 +246,11 @@ def audit(scores: Scores) -> dict[str, object]:
     return {
         "dv": scores.dv,
         "factors": dict(zip(scores.factors, map(list, scores.levels), strict=True)),
+        **(
+            {"between": dict(zip(scores.between, map(list, scores.between_levels), strict=True))}
+            if scores.between
+            else {}
+        ),
         "cells": len(cells),
         "blocks": list(scores.blocks),
         "n_blocks": len(scores.blocks),

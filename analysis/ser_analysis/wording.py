@@ -15,6 +15,7 @@ TARGETS = {
     "T3": "new corpora: would it hold elsewhere?",
 }
 ALPHA = 0.05
+ON = {"T1": "on this corpus", "T2": "for speakers like these", "T3": "over corpora like these"}
 
 
 def p_text(p: float) -> str:
@@ -81,7 +82,7 @@ def place(at: str) -> str:
     return "on " + ", ".join(part.partition("=")[2] for part in at.split(", ")) if at else ""
 
 
-def pair_sentence(row: dict[str, Any], dv: str) -> str:
+def pair_sentence(row: dict[str, Any], dv: str, target: str = "T1") -> str:
     """Is A better than B, and by how much: one row of `contrasts`, told from the side that is ahead."""
     scale, points = unit(dv)
     flip = row["mean_diff"] < 0
@@ -91,7 +92,7 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     low, high = sorted((sign * row["ci95_low"], sign * row["ci95_high"]))
     n = int(row["n"])
     on = place(row["at"]) or (f"averaged over {row['averaged_over']}" if row["averaged_over"] else "")
-    start = f"T1{', ' + on if on else ''}: "
+    start = f"{target}{', ' + on if on else ''}: "
     if n == 0:
         return f"{start}{better} and {worse} share no split; they cannot be compared."
     tie = is_tie(mean)
@@ -110,12 +111,16 @@ def pair_sentence(row: dict[str, Any], dv: str) -> str:
     )
     shown, shown_flip = row["p_holm"] < ALPHA, row["signflip_p_holm"] < ALPHA
     if shown:
-        text += f"Yes: on this corpus {better} is better than {worse}."
+        text += f"Yes: {ON[target]} {better} is better than {worse}."
     elif low > 0:
         text += "Not shown: the interval by itself excludes 0, but not once the other comparisons of the family count."
     else:
         text += f"Not shown: anything from {difference(low)} to {difference(high)} {points} fits, "
-        text += "which does not show them equal."
+        if row.get("tost_p_holm", math.nan) < ALPHA:
+            margin = difference(abs(scale) * row["tost_margin"])
+            text += f"but they are equivalent within +-{margin} {points} (TOST Holm {p_text(row['tost_p_holm'])})."
+        else:
+            text += "which does not show them equal."
     if shown != shown_flip:
         floor = 2 / 2**n
         text += f" The sign-flip test disagrees: Holm {p_text(row['signflip_p_holm'])}, from a floor of {floor:.2g}."
@@ -136,11 +141,11 @@ def sides(row: dict[str, Any]) -> tuple[str, str]:
     return (names[1], names[0]) if row["mean_diff"] < 0 else (names[0], names[1])
 
 
-def pair_line(row: dict[str, Any], dv: str) -> str:
+def pair_line(row: dict[str, Any], dv: str, target: str = "T1") -> str:
     """`T1, best and next on emovo: A above B by 3.81 UAR points [1.48, 6.15], Holm p = .045: shown`."""
     scale, points = unit(dv)
     better, worse = sides(row)
-    text = f"T1, best and next{' ' + place(row['at']) if row['at'] else ''}: "
+    text = f"{target}, best and next{' ' + place(row['at']) if row['at'] else ''}: "
     ahead = scale * abs(row["mean_diff"])
     if is_tie(ahead):
         text += f"{better} and {worse} equal"
@@ -153,18 +158,19 @@ def pair_line(row: dict[str, Any], dv: str) -> str:
     return f"{text}, {span(low, high)}, Holm {p_text(row['p_holm'])}: {verdict}"
 
 
-def anova_sentence(row: dict[str, Any]) -> str:
+def anova_sentence(row: dict[str, Any], target: str = "T1") -> str:
     """One effect of the repeated-measures ANOVA; Greenhouse-Geisser where df1 > 1."""
     if math.isnan(row["F"]):
-        return f"T1: {row['term']}: the scores do not vary against this effect, so that F is not defined."
+        return f"{target}: {row['term']}: the scores do not vary against this effect, so that F is not defined."
     corrected = not math.isnan(row["p_gg"])
     eps = row["gg_eps"] if corrected else 1.0
     p = row["p_gg"] if corrected else row["p"]
     df = f"{row['df1'] * eps:.2f}, {row['df2'] * eps:.2f}" if corrected else f"{row['df1']}, {row['df2']}"
     verdict = "an effect is shown" if row["p_gg_holm"] < ALPHA else "no effect is shown"
     return (
-        f"T1: {row['term']}: F({df}) = {row['F']:.2f}, {p_text(p)}{' (Greenhouse-Geisser)' if corrected else ''}, "
-        f"Holm {p_text(row['p_gg_holm'])}, generalised eta2 = {share(row['eta2_g'])}, partial eta2 = "
+        f"{target}: {row['term']}: F({df}) = {row['F']:.2f}, {p_text(p)}"
+        f"{' (Greenhouse-Geisser)' if corrected else ''}, Holm {p_text(row['p_gg_holm'])}, "
+        f"generalised eta2 = {share(row['eta2_g'])}, partial eta2 = "
         f"{share(row['partial_eta2'])}, 90 % CI [{share(row['partial_eta2_ci90_low'])}, "
         f"{share(row['partial_eta2_ci90_high'])}]: {verdict}."
     )
@@ -179,7 +185,7 @@ def between_sentence(row: dict[str, Any], df2: int) -> str:
     )
 
 
-def interaction_warning(factor: str, anova: pd.DataFrame) -> str:
+def interaction_warning(factor: str, anova: pd.DataFrame, target: str = "T1") -> str:
     """A remark when a factor whose average effect is told is part of an interaction; empty otherwise."""
     terms = [
         f"{row['term']}: {p_text(p)}"
@@ -191,12 +197,12 @@ def interaction_warning(factor: str, anova: pd.DataFrame) -> str:
     if not terms:
         return ""
     return (
-        f"T1: the effect of {factor} depends on other factors ({'; '.join(terms)}): its average does not stand alone; "
-        "read it with the comparisons at each of their levels (`pairs`)."
+        f"{target}: the effect of {factor} depends on other factors ({'; '.join(terms)}): its average does not stand "
+        "alone; read it with the comparisons at each of their levels (`pairs`)."
     )
 
 
-def power_note(n: int, comparisons: int) -> str:
+def power_note(n: int, comparisons: int, target: str = "T1") -> str:
     """The floor of the sign-flip test when blocks are few; empty when it cannot bind."""
     if n < 2 or 2 / 2**n * max(1, comparisons) * 10 < ALPHA:
         return ""
@@ -205,7 +211,7 @@ def power_note(n: int, comparisons: int) -> str:
         several = f", {min(1.0, floor * comparisons):.3g} after Holm over {comparisons} comparisons"
     needed = math.ceil(math.log2(2 * max(1, comparisons) / ALPHA))
     verdict = "" if n >= needed else f"; p < .05 needs at least {needed} blocks"
-    return f"T1: with {n} blocks no two-sided sign-flip p can fall below 2/2^{n} = {floor:.3g}{several}{verdict}."
+    return f"{target}: with {n} blocks no two-sided sign-flip p can fall below 2/2^{n} = {floor:.3g}{several}{verdict}."
 
 
 def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
@@ -221,3 +227,30 @@ def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
     low, high, remark = cut(row["ci95_low"], row["ci95_high"], scores.dv)
     interval = f"95 % CI [{number(low)}, {number(high)}]{remark}"
     return f"{text}{number(row['mean'])} (SD {number(row['sd'])}, {interval}, {row['n']} blocks)"
+
+
+def mixed_model_sentence(row: dict[str, Any], random: str, target: str = "T1") -> str:
+    """One effect of the mixed model."""
+    df = f"{int(row['df1'])}, {row['df2']:.1f}"
+    verdict = "an effect is shown" if row["p"] < ALPHA else "no effect is shown"
+    return f"{target}: {row['term']}, mixed model {random}: F({df}) = {row['F']:.2f}, {p_text(row['p'])}: {verdict}."
+
+
+def singular_remark(names: list[str], target: str = "T1") -> str:
+    """What a variance of 0 means."""
+    return (
+        f"{target}: the mixed model is singular: it estimates no variance for {', '.join(names)} (0 is the best fit); "
+        "its tests are those of the model without it."
+    )
+
+
+def friedman_sentence(content: dict[str, Any], at: str, target: str = "T1") -> str:
+    """The rank tests over all models at one place."""
+    corrected, f = content["friedman_tie_corrected"], content["iman_davenport_tie"]
+    verdict = "the ranks differ" if corrected["p"] < ALPHA else "no difference of ranks is shown"
+    return (
+        f"{target}{', ' + place(at) if at else ''}: Friedman, corrected for ties: chi2({corrected['df']}) = "
+        f"{corrected['chi2']:.2f}, {p_text(corrected['p'])} (Iman-Davenport F({f['df1']}, {f['df2']}) = {f['F']:.2f}, "
+        f"{p_text(f['p'])}), W = {share(content['kendall_W'])}: {verdict}. Mean ranks differ by Nemenyi's test from a "
+        f"distance of {content['CD_nemenyi_05']:.2f}."
+    )

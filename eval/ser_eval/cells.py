@@ -19,7 +19,10 @@ from ser_eval.metrics import ClassScores, Counts, per_class_of_counts, present_u
 from ser_eval.run_folder import METRICS, NONE, RunFolder, read_json
 from ser_eval.shortcuts import BASELINES
 
-STAMPS = ["SPEAKER-DEPENDENT", "SPEAKERS UNKNOWN", "NOT COMPARABLE"]
+STAMPS = [
+    "SPEAKER-DEPENDENT", "VALIDATION SHARES SPEAKERS", "SPEAKERS UNKNOWN", "NOT COMPARABLE", "MERGED LABELS",
+    "BAND-LIMITED", "NO TELEPHONE CONCLUSION",
+]  # fmt: skip
 """Words of a protocol that every table and figure must show."""
 
 
@@ -40,6 +43,8 @@ class Cell:
     """The rows of results.csv, one per seed."""
     runs: list[RunFolder]
     """The runs, folds included, behind the rows."""
+    tested: list[Any]
+    """What metrics.json of each of these runs says about this test corpus and condition."""
     counts: Counts
     """Confusion matrix of all seeds' test clips, shape (K, columns)."""
     gender_counts: dict[str, Counts]
@@ -81,6 +86,13 @@ class Cell:
     def stamps(self) -> list[str]:
         """The stamps that any of its protocols carries."""
         return [stamp for stamp in STAMPS if any(stamp in protocol for protocol in self.protocols)]
+
+    @property
+    def headline_metric(self) -> str:
+        """The column of results.csv that a named protocol is compared by; `uar` without one, and across corpora."""
+        named = self.runs[0].record.get("protocol") if self.runs else None
+        own = self.test_corpus in self.train_corpus.split("+")
+        return str(named["metric"]) if named and own else "uar"
 
     @property
     def uars(self) -> pd.Series[float]:
@@ -153,6 +165,7 @@ def make_cells(folder: Path, runs: Sequence[RunFolder], results: pd.DataFrame, s
                 columns=tuple(first["confusion"]["columns"]),
                 rows=rows,
                 runs=[run for run, _ in mine],
+                tested=tested,
                 counts=_sum(scores["confusion"]["counts"] for scores in tested),
                 gender_counts={
                     gender: _sum(s["per_gender"][gender]["confusion"] for s in tested if gender in s["per_gender"])

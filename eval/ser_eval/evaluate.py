@@ -1,8 +1,9 @@
 """Run folders -> metrics.json per run; results.csv, folds.csv, shortcut_baselines.csv and report/ per experiment.
 
-The classes of a test corpus are the model's labels that the corpus has: all of them in-domain, the intersection across
-corpora. Clips of other classes are named and left out; an answer outside the classes is an error ("intersection,
-unmasked"). The folds of a seed are pooled into one confusion matrix, since a fold may lack a class.
+The classes of a test corpus are the model's labels that the corpus has. Clips of other classes are named and left out.
+An answer outside the classes is an error ("unmasked"), or, in experiments whose task says so, impossible: its
+probability is set to zero before the decision ("masked"). A class without a clip on the training side is never
+answered. The folds of a seed are pooled into one confusion matrix, since a fold may lack a class.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import numpy as np
 import pandas as pd
 
 from ser_eval import metrics
+from ser_eval.band import bandwidths, is_band_limited
 from ser_eval.cells import Cell, make_cells
 from ser_eval.errors import BadInput
 from ser_eval.intervals import speaker_counts, speaker_interval
+from ser_eval.robustness import Drop, drops_table, make_drops
 from ser_eval.run_folder import (
     CLIP_COLUMNS,
     CLIPS,
@@ -34,6 +37,7 @@ from ser_eval.run_folder import (
     RESULT_COLUMNS,
     RESULT_KEYS,
     RESULTS,
+    ROBUSTNESS,
     SHORTCUTS,
     SPLIT,
     RunFolder,
@@ -46,6 +50,7 @@ from ser_eval.run_folder import (
     write_table,
 )
 from ser_eval.shortcuts import BASELINES, Fold, shortcut_baselines
+from ser_eval.soft import soft_scores
 
 FOLD_COLUMNS = ["uar_present", "classes_present"]
 """Further columns of folds.csv: the mean recall over the classes that the fold has, and which these are."""
@@ -72,11 +77,16 @@ class Summary:
     """What a reader must know: undefined UARs, cells without a score, clips of unknown labels, incomplete folds."""
     cells: list[Cell]
     """One per model, training set and test corpus, over all seeds."""
+    drops: list[Drop]
+    """What every cell under a condition loses against its clean cell."""
+    bandwidth_hz: dict[str, float]
+    """Median bandwidth of the clips of each corpus."""
 
     @property
     def lines(self) -> list[str]:
         """The outcome in plain words, for a terminal."""
         lines = [_cell_line(cell) for cell in self.cells]
+        lines += [drop.words for drop in self.drops]
         lines += [f"note: {note}" for note in self.notes]
         if self.missing:
             lines.append(f"missing: {len(self.missing)} planned run(s) are not finished, e.g. {self.missing[0]}")
@@ -99,9 +109,11 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
     if not runs:
         raise BadInput(f"{folder} holds no finished run (expected <model>/<train corpora>/seed-<n>/run.json below it)")
     _check_one_spec(runs)
+    _check_one_condition(runs)
     clips = read_clips(folder / CLIPS)
     factors = sorted({name for run in runs for name in run.record["factors"]})
-    found = _Found()
+    bandwidth_hz = bandwidths(clips)
+    found = _Found(band_limited=frozenset(name for name, top_hz in bandwidth_hz.items() if is_band_limited(top_hz)))
     for group in _groups(folder, runs):
         if progress:
             progress(f"evaluating {_group_name(folder, group)}")
@@ -117,6 +129,12 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         write_table(folder / FOLDS, folds)
     else:
         (folder / FOLDS).unlink(missing_ok=True)
+    cells = make_cells(folder, runs, results, shortcuts)
+    drops = make_drops(cells)
+    if drops:
+        write_table(folder / ROBUSTNESS, drops_table(drops))
+    else:
+        (folder / ROBUSTNESS).unlink(missing_ok=True)
     summary = Summary(
         folder=folder,
         runs=runs,
@@ -125,7 +143,9 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         shortcuts=shortcuts,
         missing=_missing(folder, runs),
         notes=[f"{_runs(about)}: {text}" for text, about in found.notes.items()],
-        cells=make_cells(folder, runs, results, shortcuts),
+        cells=cells,
+        drops=drops,
+        bandwidth_hz=bandwidth_hz,
     )
     if progress:
         progress("writing the report")
@@ -201,16 +221,51 @@ def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str
     return result | _interval(table, labels, absent, speakers_known)
 
 
+def mask_predictions(table: pd.DataFrame, masked: Sequence[str]) -> pd.DataFrame:
+    """A prediction table whose model may not answer some labels.
+
+    Their probabilities become 0, the others are divided by their sum, and an answer that was one of them becomes the
+    most probable other label (of equal ones the first in the order of the columns). Other answers stay.
+
+    Args:
+        table: columns of a prediction file
+        masked: labels that must not be answered
+
+    Raises:
+        BadInput: fewer than two labels are left, or a clip has no probability on any of them
+    """
+    if not masked:
+        return table
+    names = _model_labels(table)
+    allowed = [label for label in names if label not in set(masked)]
+    if len(allowed) < 2:
+        raise BadInput(f"masking {', '.join(masked)} leaves {', '.join(allowed) or 'no label'}; two are needed")
+    columns = [PROBABILITY_PREFIX + label for label in allowed]
+    kept = table[columns].to_numpy(dtype=float)
+    mass = kept.sum(axis=1)
+    if (mass <= 0).any():
+        raise BadInput(
+            f"{table['path'].to_numpy()[mass <= 0][0]}: the probabilities of {', '.join(allowed)} are all 0, so that "
+            f"nothing can be decided without {', '.join(masked)}"
+        )
+    best = np.array(allowed, dtype=object)[kept.argmax(axis=1)]
+    prediction = table["prediction"].where(table["prediction"].isin(allowed), pd.Series(best, index=table.index))
+    result = table.assign(prediction=prediction, correct=(table["truth"] == prediction).astype(int))
+    result[[PROBABILITY_PREFIX + label for label in names if label not in allowed]] = 0.0
+    result[columns] = kept / mass[:, None]
+    return result
+
+
 def read_clips(file: Path) -> pd.DataFrame:
     """The table of clips.csv, indexed by (corpus, path), with numbers as float.
 
     Raises:
-        BadInput: if the file is not there, lacks a column, or a clip's duration or level is no finite number
+        BadInput: if the file is not there, lacks a column, or a measure of a clip is no finite number
     """
     if not file.is_file():
         raise BadInput(f"{file}: no such file; training writes it, and the shortcut baselines need it")
     table = read_table(file, CLIP_COLUMNS)
-    for column in ("duration_seconds", "rms_db"):
+    for column in ("duration_seconds", "rms_db", "silence_share", "bandwidth_hz"):
         numbers = pd.to_numeric(table[column], errors="coerce")
         wrong = ~np.isfinite(numbers)
         if wrong.any():
@@ -231,6 +286,9 @@ class _Tested:
     table: pd.DataFrame
     metrics: dict[str, Any]
 
+    masked: tuple[str, ...] = ()
+    """Labels that the model was not allowed to answer."""
+
     @property
     def known_paths(self) -> list[str]:
         return self.table.loc[self.table["truth"].isin(self.metrics["labels"]), "path"].tolist()
@@ -240,6 +298,8 @@ class _Tested:
 class _Found:
     """What the groups evaluated so far have given."""
 
+    band_limited: frozenset[str]
+    """Corpora whose audio ends far below 8 kHz."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     fold_rows: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
@@ -269,6 +329,19 @@ def _check_one_spec(runs: list[RunFolder]) -> None:
             )
 
 
+def _check_one_condition(runs: list[RunFolder]) -> None:
+    """Refuse one name of a condition for two of them."""
+    first: dict[str, tuple[RunFolder, str]] = {}
+    for run in runs:
+        for name, condition in run.record.get("conditions", {}).items():
+            other, known = first.setdefault(name, (run, condition["sha256"]))
+            if known != condition["sha256"]:
+                raise BadInput(
+                    f"{other.path} and {run.path} were tested under two conditions that are both named '{name}'; "
+                    "`ser train` says how they differ"
+                )
+
+
 def _first_difference(one: Any, other: Any, key: str = "") -> tuple[str, Any, Any]:
     if isinstance(one, dict) and isinstance(other, dict):
         name = next(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
@@ -280,7 +353,8 @@ def _note_unequal_tests(folder: Path, runs: list[RunFolder], found: _Found) -> N
     """Say where some seeds of a model were tested on a further corpus and others were not."""
     tested: dict[tuple[str, str, tuple[str, ...]], dict[str, list[str]]] = {}
     for run in runs:
-        corpora = [_test_name(key) for key in run.predictions() if key[0] not in run.record["train_corpora"]]
+        own = run.record["train_corpora"]
+        corpora = [_test_name(key) for key in run.predictions() if key[0] not in own or key[1]]
         further = ", ".join(sorted(corpora)) or "no further corpus"
         tested.setdefault(_model_key(run), {}).setdefault(further, []).append(run.path.relative_to(folder).as_posix())
     for by_corpora in tested.values():
@@ -293,7 +367,7 @@ def _evaluate_group(
     folder: Path, group: list[RunFolder], clips: pd.DataFrame, factors: list[str], found: _Found
 ) -> None:
     """Evaluate one run, or all folds of a seed: each for itself, and pooled where no fold is missing."""
-    tested = [_evaluate_run(folder, run, found) for run in group]
+    tested = [_evaluate_run(folder, run, clips, found) for run in group]
     name, is_folds = _group_name(folder, group), group[0].record["fold"] is not None
     if is_folds:
         for run, scores in zip(group, tested, strict=True):
@@ -314,7 +388,13 @@ def _evaluate_group(
         parts = [(run, scores[key]) for run, scores in zip(group, tested, strict=True) if key in scores]
         if key[0] not in group[0].record["train_corpora"] and len(parts) < len(group):
             raise BadInput(f"{name}: {len(group) - len(parts)} fold(s) lack the predictions for {_test_name(key)}")
-        scored = _pool(group[0], key[0], [part for _, part in parts]) if is_folds else parts[0][1].metrics
+        if lacking := sum((key[0], "") in scores and key not in scores for scores in tested):
+            raise BadInput(
+                f"{name}: {lacking} fold(s) lack the predictions for {_test_name(key)}; `ser train` makes them"
+            )
+        scored = (
+            _pool(group[0], key, [part for _, part in parts], found.band_limited) if is_folds else parts[0][1].metrics
+        )
         row = _row(folder, group, key, scored, factors)
         found.rows.append(row)
         for text in _notes(key, scored):
@@ -325,7 +405,9 @@ def _evaluate_group(
                 [Fold(run.split(), part.table) for run, part in parts],
                 clips,
                 labels=scored["labels"],
-                model_labels=group[0].record["labels"],
+                model_labels=[
+                    label for label in group[0].record["labels"] if not all(label in part.masked for _, part in parts)
+                ],
                 train_corpora=group[0].record["train_corpora"],
                 source=folder / CLIPS,
             )
@@ -333,29 +415,37 @@ def _evaluate_group(
             found.baselines[split_key] = [kept | baseline for baseline in baselines]
 
 
-def _pool(run: RunFolder, corpus: str, folds: list[_Tested]) -> dict[str, Any]:
+def _pool(run: RunFolder, key: tuple[str, str], folds: list[_Tested], band_limited: frozenset[str]) -> dict[str, Any]:
     """Metrics of all folds' clips together."""
     labels = [label for label in run.record["labels"] if any(label in fold.metrics["labels"] for fold in folds)]
     scores = evaluate_predictions(pd.concat([fold.table for fold in folds]), labels)
-    scores["protocol"] = _protocol(run, corpus, scores, pooled=True)
+    scores["protocol"] = _protocol(run, key, scores, pooled=True, band_limited=band_limited)
     # A further corpus is tested whole by every fold: each clip answers once per fold.
     scores["n"] = len({path for fold in folds for path in fold.known_paths})
     return scores
 
 
-def _evaluate_run(folder: Path, run: RunFolder, found: _Found) -> dict[tuple[str, str], _Tested]:
+def _evaluate_run(folder: Path, run: RunFolder, clips: pd.DataFrame, found: _Found) -> dict[tuple[str, str], _Tested]:
     """Compute and write metrics.json of one run; the result is keyed by (test corpus, condition).
 
     A test corpus that shares fewer than two classes with the model has no score: a note says so.
     """
     record, split = run.record, run.split()
     predictions = run.predictions()
-    absent = sorted(set(split.loc[split["split"] == "test", "corpus"]) - {corpus for corpus, _ in predictions})
+    clean = {corpus for corpus, condition in predictions if not condition}
+    absent = sorted({*split.loc[split["split"] == "test", "corpus"], *(corpus for corpus, _ in predictions)} - clean)
     if absent:
         file = run.path / prediction_file(absent[0])
         raise BadInput(f"{file}: no such file, but {SPLIT} has test clips of {absent[0]}; {DAMAGED}")
     if not predictions:
         raise BadInput(f"{run.path} holds no predictions; {DAMAGED}")
+    trained = set(split.loc[split["split"] == "train", "class_id"])
+    untrained = [label for label in record["labels"] if label not in trained]
+    if untrained:
+        found.note(
+            run.path.relative_to(folder).as_posix(),
+            f"without a clip on the training side, and therefore never answered: {', '.join(untrained)}",
+        )
     tested = {}
     for key, table in predictions.items():
         corpus = key[0]
@@ -369,6 +459,8 @@ def _evaluate_run(folder: Path, run: RunFolder, found: _Found) -> dict[tuple[str
             raise BadInput(f"{source} hold {table.loc[table['path'].duplicated(), 'path'].iloc[0]} twice")
         _check_against_split(run, key, table, split)
         in_corpus = {*split.loc[split["corpus"] == corpus, "class_id"], *table["truth"]}
+        if corpus not in record["train_corpora"]:
+            in_corpus -= set(untrained)  # to the model their clips are of an unknown label
         labels = [label for label in record["labels"] if label in in_corpus]
         if len(labels) < 2:
             found.note(
@@ -377,7 +469,10 @@ def _evaluate_run(folder: Path, run: RunFolder, found: _Found) -> dict[tuple[str
                 f"model's labels {', '.join(record['labels'])}; a score needs two classes or more, so there is no row",
             )
             continue
+        lacking = [label for label in record["labels"] if label not in labels and record.get("across") == "masked"]
+        masked = tuple(sorted({*untrained, *lacking}))
         try:
+            table = mask_predictions(table, masked)
             scores = evaluate_predictions(table, labels)
         except BadInput as error:
             raise BadInput(f"{source}: {error}") from None
@@ -388,8 +483,12 @@ def _evaluate_run(folder: Path, run: RunFolder, found: _Found) -> dict[tuple[str
                     account = scores["unknown_labels"].setdefault(clip["class_id"], {"n": 0, "clips": []})
                     account["clips"] = sorted({*account["clips"], clip["path"]})
                     account["n"] = len(account["clips"])
-        scores["protocol"] = _protocol(run, corpus, scores, pooled=False)
-        tested[key] = _Tested(table, scores)
+        scores["protocol"] = _protocol(run, key, scores, pooled=False, band_limited=found.band_limited)
+        scores["masked_labels"] = list(masked)
+        if votes := record.get("vote_classes", {}).get(corpus):
+            answered = [label for label in p_labels if label not in masked]
+            scores["soft"] = soft_scores(table[table["truth"].isin(labels)], clips, labels=answered, classes=votes)
+        tested[key] = _Tested(table, scores, masked)
     write_json(run.path / METRICS, {_test_name(key): part.metrics for key, part in tested.items()})
     return tested
 
@@ -415,23 +514,36 @@ def _check_against_split(run: RunFolder, key: tuple[str, str], table: pd.DataFra
         )
 
 
-def _protocol(run: RunFolder, corpus: str, scores: dict[str, Any], *, pooled: bool) -> str:
+def _protocol(
+    run: RunFolder, key: tuple[str, str], scores: dict[str, Any], *, pooled: bool, band_limited: frozenset[str]
+) -> str:
     """How the number came about, with every stamp that it must carry."""
-    record, split = run.record, run.split()
+    record, split, corpus = run.record, run.split(), key[0]
     cross = corpus not in record["train_corpora"]
-    words = ["cross-corpus" if cross else record["split_kind"]]
+    named = (record.get("protocol") or {}).get("name")
+    words = ["cross-corpus" if cross else named or record["split_kind"]]
     if cross and ((split["corpus"] == corpus) & (split["split"] == "train")).any():
         words.append("few-shot")
     if record["fold"] is not None:
         words.append("pooled" if pooled else "single fold")
+    if record.get("not_shared"):
+        words.append("intersection")
     if scores["labels"] != record["labels"]:
-        words.append("intersection unmasked")
+        words.append("masked" if record.get("across") == "masked" else "unmasked")
+    if record.get("relabelled"):
+        words.append("MERGED LABELS")
     if record["speaker_dependent"] and not cross:
         words.append("SPEAKER-DEPENDENT")
+    if record.get("validation_shares_speakers"):
+        words.append("VALIDATION SHARES SPEAKERS")
     if record["speakers_unknown"] or scores["n_speakers"] is None:
         words.append("SPEAKERS UNKNOWN")
     if record["not_comparable"] or (record["speaker_dependent"] and not cross):
         words.append("NOT COMPARABLE")
+    if band_limited & {corpus, *record["train_corpora"]}:
+        words.append("BAND-LIMITED")
+        if record.get("conditions", {}).get(key[1], {}).get("narrows_band"):
+            words.append("NO TELEPHONE CONCLUSION")
     return " ".join(words)
 
 

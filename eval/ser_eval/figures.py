@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ser_eval.cells import Cell
+from ser_eval.cells import STAMPS, Cell
 from ser_eval.metrics import Counts
+from ser_eval.robustness import CLEAN, Drop, natural
 from ser_eval.run_folder import write_table
 from ser_eval.shortcuts import BASELINES
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, INK, GREY, RED = "#0072B2", "#D55E00", "#222222", "#8a8a8a", "#A33B00"  # Okabe & Ito 2008
+MODEL_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#B58900", INK)
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -178,6 +181,54 @@ def write_overview(folder: Path, name: str, cells: Sequence[Cell]) -> Path:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=7.5)
         _title(figure, f"{cells[0].train_corpus.replace('+', ' + ')} → {cells[0].test_name}", cells[0].stamps)
+        return _save(figure, folder / f"{name}.png")
+
+
+def write_robustness(folder: Path, name: str, drops: Sequence[Drop]) -> Path:
+    """UAR under each condition, and what it has fallen by with its paired interval over speakers, a colour per model.
+
+    Args:
+        folder: where it goes
+        name: file name without suffix
+        drops: of one training set, test corpus and set of classes
+    """
+    models = list(dict.fromkeys(drop.cell.model_name for drop in drops))
+    conditions = [CLEAN, *sorted({drop.cell.condition for drop in drops}, key=natural)]
+    step = 0.7 / max(1, len(models))
+    with _figure(8.2, 1.6 + max(0.36, 0.2 * len(models)) * len(conditions)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for number, model in enumerate(models):
+            mine = [drop for drop in drops if drop.cell.model_name == model]
+            shift = (number - (len(models) - 1) / 2) * step
+            style = {"color": MODEL_COLOURS[number % len(MODEL_COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            points = [(0, mine[0].uar_clean), *((conditions.index(d.cell.condition), d.uar) for d in mine)]
+            for place, uar in points:
+                if uar is not None:
+                    left.plot([uar], [place + shift], linestyle="", markersize=5.5, clip_on=False, label=model, **style)
+            for drop in mine:
+                height = conditions.index(drop.cell.condition) + shift
+                if drop.interval:
+                    reach = [drop.interval.low, drop.interval.high]
+                    right.plot(reach, [height, height], color=style["color"], linewidth=1.2)
+                if drop.drop is not None:
+                    right.plot([drop.drop], [height], linestyle="", markersize=5.5, **style)
+        left.axvline(drops[0].cell.chance, color=GREY, linewidth=1, linestyle="--", label="guessing")
+        right.axvline(0, color=GREY, linewidth=1)
+        left.set_yticks(range(len(conditions)), conditions)
+        left.set_ylim(len(conditions) - 0.5, -0.5)
+        left.set_xlim(0, 1)
+        left.set_xlabel("UAR, mean over seeds")
+        right.set_xlabel("UAR lost, with 95 % over speakers (paired)")
+        right.locator_params(axis="x", nbins=5)
+        for axes in (left, right):
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
+            axes.set_axisbelow(True)
+        handles = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=7.5)
+        stamps = [stamp for stamp in STAMPS if any(stamp in drop.cell.stamps for drop in drops)]
+        first = drops[0].cell
+        _title(figure, f"{first.train_corpus.replace('+', ' + ')} → {first.test_corpus} under test conditions", stamps)
         return _save(figure, folder / f"{name}.png")
 
 

@@ -65,15 +65,17 @@ def speaker_counts(table: pd.DataFrame, labels: Sequence[str]) -> tuple[npt.NDAr
     return clips.astype(np.int64), correct.astype(np.int64)
 
 
-def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerInterval | None:
+def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike, *, lowest: float = 0.0) -> SpeakerInterval | None:
     """Delete-one-speaker jackknife t interval of the UAR (Tukey 1958; Efron & Tibshirani 1993, ch. 11).
 
     `SE^2 = (S - 1)/S * sum over speakers of (UAR without the speaker - mean of these)^2`; the interval is
-    `UAR -+ t(.975, S - 1) * SE`, cut at 0 and 1.
+    `UAR -+ t(.975, S - 1) * SE`, cut at 0 and 1. The UAR is linear in the correct clips, so that the difference of two
+    UARs on the same clips has the interval of the difference of the correct clips, with `lowest` -1.
 
     Args:
         clips: reference clips per speaker and class, shape (S, K)
         correct: correct clips per speaker and class, shape (S, K)
+        lowest: where the interval is cut below
 
     Returns:
         the interval; None where there is no spread to learn from: one speaker, or speakers that all scored alike
@@ -102,7 +104,7 @@ def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike) -> SpeakerI
         return None
     reach = float(t.ppf((1 + LEVEL) / 2, num_speakers - 1)) * error
     return SpeakerInterval(
-        low=max(0.0, estimate - reach),
+        low=max(lowest, estimate - reach),
         high=min(1.0, estimate + reach),
         standard_error=error,
         num_speakers=num_speakers,

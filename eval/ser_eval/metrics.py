@@ -6,7 +6,7 @@ class), and a mean over classes that would need them raises `MetricError`. No sc
 
 `outside` names labels that the model may answer though they are not among the K labels of the task (a model of seven
 emotions tested on a corpus of four). Such an answer is an error of the model: it lowers recall and accuracy, and is no
-false alarm of any of the K classes. This is the protocol "intersection, unmasked".
+false alarm of any of the K classes. This is the protocol "unmasked".
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ import jinja2
 import pandas as pd
 
 from ser_eval import figures
+from ser_eval.band import bandwidth_words
 from ser_eval.cells import STAMPS, Cell
 from ser_eval.evaluate import Summary
-from ser_eval.run_folder import REPORT, STATS, RunFolder, write_text
+from ser_eval.robustness import Drop
+from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, write_text
 from ser_eval.shortcuts import BASELINES
 
 HTML = "report.html"
@@ -31,11 +33,20 @@ LISTED = 12
 STAMP_MEANING = {
     "SPEAKER-DEPENDENT": "People who are tested were also heard in training. Such numbers are far higher than what the "
     "model reaches on new people.",
+    "VALIDATION SHARES SPEAKERS": "People who train the model also select its epoch, as a published protocol has it. "
+    "Nobody who is tested was heard, but the epoch may suit the wrong people.",
     "SPEAKERS UNKNOWN": "The corpus does not say who speaks. Nobody can rule out that people who are tested were also "
     "heard in training, and there is no interval over speakers.",
     "NOT COMPARABLE": "The protocol breaks a rule of honest testing on purpose, to reproduce a published one. Do not "
     "set these numbers beside others.",
+    "MERGED LABELS": "Emotions of a corpus were put together into one class (the protocol card says which). That is "
+    "another task: do not set these numbers beside those of the corpus' own emotions, even with as many classes.",
+    "BAND-LIMITED": "The audio of a corpus ends far below the 8 kHz that the model listens up to (the protocol card "
+    "says where). The numbers are not comparable with those from 16 kHz audio, and say nothing about telephone speech.",
+    "NO TELEPHONE CONCLUSION": "A test condition takes the upper band away from audio that never had it. What is lost "
+    "there, or not lost, says nothing about telephones.",
 }
+METRIC_NAMES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
 SELECTION = {
     "val_uar": "highest UAR on the validation side",
     "val_accuracy": "highest accuracy on the validation side",
@@ -58,6 +69,16 @@ class Comparison:
     def stamps(self) -> list[str]:
         """The stamps that its protocols carry."""
         return self.cells[0].stamps
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What the models of one training set lose on one test corpus under the conditions."""
+
+    train: str
+    test: str
+    drops: list[Drop]
+    figure: str
 
 
 @dataclass(frozen=True)
@@ -87,18 +108,23 @@ def write_report(summary: Summary) -> Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "mean_sd": _mean_sd, "listed": _listed}
+    environment.filters["metric"] = METRIC_NAMES.__getitem__
     environment.filters["shortcut"] = BASELINES.__getitem__
     page = environment.get_template("report.html").render(
         experiment=first["experiment"],
         description=first["description"],
-        headline=[_headline(comparison) for comparison in comparisons],
+        headline=[_headline(one) for one in comparisons if one.cells[0].condition == NONE],
+        robustness=_robustness(folder / FIGURES, summary.drops),
         several_models=any(len(comparison.cells) > 1 for comparison in comparisons),
         stamps=_stamps(summary.cells),
         stamp_meaning=STAMP_MEANING,
         comparisons=comparisons,
         details=[_detail(folder / FIGURES, cell) for cell in ordered],
         curves=_curves(folder / FIGURES, summary.runs),
-        cards=[_card(list(runs), ordered) for _, runs in groupby(_by_training_set(summary.runs), _training_set)],
+        cards=[
+            _card(list(runs), ordered, summary.bandwidth_hz)
+            for _, runs in groupby(_by_training_set(summary.runs), _training_set)
+        ],
         encoders=_encoders(summary.runs),
         missing=summary.missing,
         notes=summary.notes,
@@ -121,7 +147,8 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
 
     def group(cell: Cell) -> tuple[list[str], str, bool, str, str, tuple[str, ...]]:
         across = cell.test_corpus not in cell.train_corpus.split("+")
-        return (cell.stamps, cell.train_corpus, across, cell.test_corpus, cell.condition, cell.labels)
+        condition = "" if cell.condition == NONE else cell.condition  # clean first
+        return (cell.stamps, cell.train_corpus, across, cell.test_corpus, condition, cell.labels)
 
     def rank(cell: Cell) -> tuple[bool, float, str]:
         mean = cell.mean_sd("uar")[0]
@@ -139,6 +166,20 @@ def _comparison(folder: Path, cells: list[Cell]) -> Comparison:
         cells=cells,
         overview=_inline(figures.write_overview(folder, name.replace(" ", "-").lower(), cells)),
     )
+
+
+def _robustness(folder: Path, drops: Sequence[Drop]) -> list[Robustness]:
+    """Per training set, test corpus and set of classes, in the order of the drops."""
+
+    def group(drop: Drop) -> tuple[str, str, tuple[str, ...]]:
+        return (drop.cell.train_corpus, drop.cell.test_corpus, drop.cell.labels)
+
+    parts = []
+    for (train, test, labels), members in groupby(drops, group):
+        mine = list(members)
+        file = figures.write_robustness(folder, f"robustness--{train}--{test}--{len(labels)}".lower(), mine)
+        parts.append(Robustness(train.replace("+", " + "), test, mine, _inline(file)))
+    return parts
 
 
 def _headline(comparison: Comparison) -> dict[str, Any]:
@@ -209,7 +250,7 @@ def _by_training_set(runs: Sequence[RunFolder]) -> list[RunFolder]:
     return sorted(runs, key=lambda run: (_training_set(run), run.path))
 
 
-def _card(runs: list[RunFolder], cells: Sequence[Cell]) -> dict[str, Any]:
+def _card(runs: list[RunFolder], cells: Sequence[Cell], bandwidth_hz: dict[str, float]) -> dict[str, Any]:
     """The protocol card of one training set: what a reviewer must know before believing a number."""
     records = [run.record for run in runs]
     first = records[0]
@@ -234,7 +275,21 @@ def _card(runs: list[RunFolder], cells: Sequence[Cell]) -> dict[str, Any]:
         "speakers": {side: _span(record["n_speakers"][side] for record in records) for side in first["n_speakers"]},
         "dropped": sorted(dropped),
         "left_out": sorted(unknown.items()),
+        "relabelled": _relabelled(records),
+        "protocol": first.get("protocol"),
+        "not_shared": sorted(
+            {
+                (corpus, label)
+                for record in records
+                for corpus, classes in record.get("not_shared", {}).items()
+                for label in classes
+            }
+        ),
         "manifests": sorted({item for record in records for item in record["manifest_sha256"].items()}),
+        "bandwidths": [
+            (corpus, bandwidth_words(bandwidth_hz[corpus]))
+            for corpus in sorted({*train.split("+"), *(cell.test_corpus for cell in mine)})
+        ],
         "split_kinds": sorted({record["split_kind"] for record in records}),
         "has_folds": first["fold"] is not None,
         "splits": sorted(splits),
@@ -248,6 +303,13 @@ def _card(runs: list[RunFolder], cells: Sequence[Cell]) -> dict[str, Any]:
         "selected_by": sorted({SELECTION.get(record["selected_by"], record["selected_by"]) for record in records}),
         "epochs": _span(record["epochs_run"] for record in records),
         "preprocess": [_step(step) for step in runs[0].spec.get("experiment", {}).get("preprocess", [])],
+        "conditions": sorted(
+            {
+                (name, _condition(content))
+                for record in records
+                for name, content in record.get("conditions", {}).items()
+            }
+        ),
         "code": [
             f"version {version}, commit {commit or 'unknown'}{' with uncommitted changes' if dirty else ''}"
             for commit, dirty, version in sorted(commits, key=str)
@@ -256,6 +318,17 @@ def _card(runs: list[RunFolder], cells: Sequence[Cell]) -> dict[str, Any]:
         "hours": sum(record["seconds"] for record in records) / 3600,
         "num_runs": len(runs),
     }
+
+
+def _relabelled(records: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+    """(`<corpus>: <label> -> <class>`, clips), sorted; old records know no merged labels."""
+    moves = {
+        f"{corpus}: {move.replace('->', ' -> ')}": int(count)
+        for record in records
+        for corpus, counts in record.get("relabelled", {}).items()
+        for move, count in counts.items()
+    }
+    return sorted(moves.items())
 
 
 def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
@@ -291,6 +364,12 @@ def _stats(folder: Path) -> str | None:
 def _step(step: dict[str, Any]) -> str:
     values = ", ".join(f"{name} {value}" for name, value in sorted(step.items()) if name != "kind")
     return f"{step['kind']} ({values})" if values else str(step["kind"])
+
+
+def _condition(content: dict[str, Any]) -> str:
+    """What a condition does to a test clip, in order."""
+    steps = [_step({key: value for key, value in step.items() if value is not None}) for step in content["steps"]]
+    return ", then ".join([*([f"read from {content['twin']}"] if content["twin"] else []), *steps])
 
 
 def _span(values: Iterable[float]) -> str:

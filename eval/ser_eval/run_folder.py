@@ -32,6 +32,8 @@ METRICS = "metrics.json"
 RESULTS = "results.csv"
 FOLDS = "folds.csv"
 SHORTCUTS = "shortcut_baselines.csv"
+ROBUSTNESS = "robustness.csv"
+"""What each model loses under each test condition; only of experiments with conditions."""
 CLIPS = "clips.csv"
 PLAN = "plan.json"
 """Optional, in the experiment folder: `{"runs": [run folders that are to exist, relative to it]}`."""
@@ -41,8 +43,13 @@ PARTIAL_SUFFIX = ".partial"
 
 NONE = "none"
 """Stands in results.csv for no augmentation, no condition and no fold; an empty cell would read back as missing."""
-CLIP_COLUMNS = ["corpus", "path", "sentence", "language", "duration_seconds", "rms_db", "audio_sha256"]
+CLIP_COLUMNS = [
+    "corpus", "path", "sentence", "language", "duration_seconds", "rms_db", "silence_share", "bandwidth_hz",
+    "audio_sha256",
+]  # fmt: skip
 """Columns of clips.csv, in the experiment folder: what evaluation and leak checks need to know of every clip."""
+VOTES_PREFIX = "votes_"
+"""Further columns of clips.csv, by the label that raters chose; empty for corpora without votes."""
 SPLIT_COLUMNS = ["corpus", "path", "class_id", "actor", "gender", "group", "split"]
 SPLIT_SIDES = ["train", "validation", "test", "unused"]
 HISTORY_COLUMNS = [

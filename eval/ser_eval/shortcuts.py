@@ -1,7 +1,9 @@
 """Shortcut baselines: what can be had without hearing any emotion. A model that does not beat them has learned none.
 
 They see the same clips on the same sides as the model. `majority` always answers the commonest class of the training
-clips (UAR 1/K by construction). `duration_loudness` knows the length and the level of a clip and nothing else.
+clips (UAR 1/K by construction). `duration_loudness` knows the length and the level of a clip and nothing else;
+`silence_share` how much of it is silence, which gave away the answers of a well-known benchmark (Mueller et al.,
+"Speech is silver, silence is golden: what do ASVspoof-trained models really learn?", ASVspoof workshop 2021).
 `sentence` knows only which sentence is spoken; it exists where every training and test clip has a sentence.
 """
 
@@ -21,9 +23,12 @@ from ser_eval.errors import BadInput
 BASELINES = {
     "majority": "majority class",
     "duration_loudness": "duration + loudness",
+    "silence_share": "silence share",
     "sentence": "sentence identity",
 }
 """Name in shortcut_baselines.csv -> name in the report."""
+MEASURED = {"duration_loudness": ["duration_seconds", "rms_db"], "silence_share": ["silence_share"]}
+"""Baselines that answer by columns of clips.csv -> these columns."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def shortcut_baselines(
 
     Args:
         folds: one, or all folds of a seed
-        clips: indexed by (corpus, path); columns sentence, duration_seconds, rms_db
+        clips: indexed by (corpus, path); columns sentence, duration_seconds, rms_db, silence_share
         labels: the K labels of the test corpus that count
         model_labels: the labels of the training clips; an answer outside `labels` is an error, as it is for a model
         train_corpora: the corpora trained on; sentences mean something only within them
@@ -75,7 +80,8 @@ def shortcut_baselines(
         truth.extend(test["truth"])
         n_train.append(len(train))
         answers["majority"].extend([_commonest(classes)] * len(test))
-        answers["duration_loudness"].extend(_duration_loudness(heard, classes, tested))
+        for name, columns in MEASURED.items():
+            answers[name].extend(_by_measures(heard[columns].to_numpy(), classes, tested[columns].to_numpy()))
         sentences_known = (heard["sentence"] != "").all() and (tested["sentence"] != "").all()
         if sentences_known and set(test["corpus"]) <= set(train_corpora):
             answers["sentence"].extend(_by_sentence(heard, classes, tested))
@@ -114,18 +120,23 @@ def _commonest(classes: np.ndarray[Any, Any]) -> str:
     return str(names[counts.argmax()])
 
 
-def _duration_loudness(heard: pd.DataFrame, classes: np.ndarray[Any, Any], tested: pd.DataFrame) -> list[str]:
-    """Standardised duration and level -> multinomial logistic regression with balanced classes, fitted on training."""
+def _by_measures(heard: np.ndarray[Any, Any], classes: np.ndarray[Any, Any], tested: np.ndarray[Any, Any]) -> list[str]:
+    """Standardised measures -> multinomial logistic regression with balanced classes, fitted on training.
+
+    Args:
+        heard: (training clips, measures)
+        classes: (training clips,)
+        tested: (test clips, measures)
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    columns = ["duration_seconds", "rms_db"]
     if len(np.unique(classes)) < 2:
         return [_commonest(classes)] * len(tested)
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
-    model.fit(heard[columns].to_numpy(), classes.astype(str))
-    return [str(answer) for answer in model.predict(tested[columns].to_numpy())]
+    model.fit(heard, classes.astype(str))
+    return [str(answer) for answer in model.predict(tested)]
 
 
 def _by_sentence(heard: pd.DataFrame, classes: np.ndarray[Any, Any], tested: pd.DataFrame) -> list[str]:

@@ -1,6 +1,7 @@
 """The only decoding in the project: a file becomes float32 samples, or an error that says what is wrong with it.
 
-libsndfile (through soundfile) reads WAV, FLAC, MP3, Ogg Vorbis and Ogg Opus; `.m4a` goes through the `ffmpeg` program.
+libsndfile (through soundfile) reads WAV, FLAC, MP3, Ogg Vorbis and Ogg Opus, whichever the content is (AIFF is passed
+around as `.wav`); `.m4a` goes through the `ffmpeg` program.
 libsndfile returns the first half of a file that was cut in two without a word, so each container's own idea of its
 length is checked as well.
 """
@@ -170,6 +171,8 @@ def _read_with_soundfile(path: Path) -> tuple[Samples, int]:
     lacking = declared - len(frames)
     if container.startswith("WAV"):
         cut = _wav_bytes_missing(path) > _HEADER_SLACK_BYTES
+    elif container == "AIFF":
+        cut = lacking > 0 or _aiff_bytes_missing(path) > 0
     elif container == "OGG":
         cut = lacking > 0 or not _ogg_ends(path)
     elif container == "MP3":
@@ -195,6 +198,21 @@ def _wav_bytes_missing(path: Path) -> int:
             position += 8
             if name == b"data":
                 return 0 if length >= _STREAMED_BYTES else max(0, position + length - size)
+            position += length + length % 2
+    return 0
+
+
+def _aiff_bytes_missing(path: Path) -> int:
+    """Bytes that the sound chunk of an AIFF file claims beyond the end of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        position = 12
+        while position + 8 <= size:
+            stream.seek(position)
+            name, length = stream.read(4), int.from_bytes(stream.read(4), "big")
+            position += 8
+            if name == b"SSND":
+                return max(0, position + length - size)
             position += length + length % 2
     return 0
 

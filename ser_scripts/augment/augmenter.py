@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ class _Loaded:
     """A constructed transform."""
 
     instance: Any
+    where: str
+    """Names it in errors."""
     tensors: bool
     reads_files: bool
     """It reads sound files through torch_audiomentations, whose reader has to be replaced."""
 
 
 class Augmenter:
-    """The transforms of one augmentation, constructed once.
+    """The transforms of one augmentation, constructed once; a chain of several counts as one.
 
     Args:
         spec: the augmentation
@@ -60,8 +63,11 @@ class Augmenter:
         self._base = base.resolve()
         self._files: dict[str, list[Path]] = {}
         # Sorted: the digest of a spec does not know the order of JSON keys, so that nothing may depend on it.
-        self._transforms = {name: self._construct(name, spec.transforms[name]) for name in sorted(spec.transforms)}
-        for name in self._transforms:
+        self._chains = {
+            name: [self._construct(name, number, step) for number, step in enumerate(spec.transforms[name], start=1)]
+            for name in sorted(spec.transforms)
+        }
+        for name in self._chains:
             self._try_out(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,7 +81,7 @@ class Augmenter:
         """
         copies: list[str | None] = [None]
         if self.spec.mode == "union":
-            copies += self._transforms
+            copies += self._chains
         elif self.spec.copies is not None:
             copies *= self.spec.copies + 1
         return [(clip, item) for clip in range(num_clips) for item in copies]
@@ -98,14 +104,16 @@ class Augmenter:
         Raises:
             BadInput: a transform fails on this clip or returns something else than finite samples
         """
-        if item is not None:
-            return self._run(item, samples, rate_hz, key=(self.seed, epoch, clip_key, item), clip_key=clip_key)
-        if self.spec.mode == "on_the_fly":
-            for name in self._transforms:
-                key = (self.seed, epoch, clip_key, name)
-                if _number(*key, "applied?") < self.spec.probability * 2**64:
-                    samples = self._run(name, samples, rate_hz, key=key, clip_key=clip_key)
+        for name in self.applied(epoch=epoch, clip_key=clip_key) if item is None else [item]:
+            samples = self._run(name, samples, rate_hz, key=(self.seed, epoch, clip_key, name), clip_key=clip_key)
         return samples
+
+    def applied(self, *, epoch: int, clip_key: str) -> list[str]:
+        """Names of the transforms that `apply` draws for an item without one, in order; none but with `on_the_fly`."""
+        if self.spec.mode != "on_the_fly":
+            return []
+        limit = self.spec.probability * 2**64
+        return [name for name in self._chains if _number(self.seed, epoch, clip_key, name, "applied?") < limit]
 
     def input_sha256(self) -> dict[str, str]:
         """SHA-256 of what the transforms read besides the spec: sound files per argument, and allowed .py files."""
@@ -113,8 +121,9 @@ class Augmenter:
         named = {f"--allow-import {Path(item).name}": files for item, files in code.items()}
         return {name: background.sha256_of(files) for name, files in sorted({**self._files, **named}.items())}
 
-    def _construct(self, name: str, transform: Transform) -> _Loaded:
-        where = self._where(name)
+    def _construct(self, name: str, number: int, transform: Transform) -> _Loaded:
+        alone = len(self.spec.transforms[name]) == 1
+        where = self._where(name) + ("" if alone else f", step {number} ({transform.class_name})")
         cls = load_class(transform.module, transform.class_name, allow_imports=self._allow_imports, where=where)
         library = cls.__module__.partition(".")[0]
         if library in LIBRARIES and transform.tensors != (library == "torch_audiomentations"):
@@ -130,14 +139,15 @@ class Augmenter:
         check_arguments(cls, list(arguments), reserved=list(given), where=where)
         for key, value in arguments.items():
             if key.endswith(("path", "paths")):
-                arguments[key] = self._paths(f"{name}.{key}", value, library, f"{where}, argument '{key}'")
+                argument = f"{name}.{key}" if alone else f"{name}.{number}.{key}"
+                arguments[key] = self._paths(argument, value, library, f"{where}, argument '{key}'")
         try:
-            with _seeded(self.seed, name):
+            with _seeded(self.seed, name, *_step(number)):
                 instance = cls(**arguments, **{key: given[key] for key in given if _takes(cls, key)})
         except FAULTS as error:
             raise BadInput(f"{where}: {cls.__name__} refuses {_shown(transform.arguments)}: {_text(error)}") from error
         reads_files = library == "torch_audiomentations" and any(key.endswith(("path", "paths")) for key in arguments)
-        return _Loaded(instance, transform.tensors, reads_files)
+        return _Loaded(instance, where, transform.tensors, reads_files)
 
     def _paths(self, argument: str, value: Any, library: str, where: str) -> str | list[str]:
         values = [value] if isinstance(value, str) else value
@@ -151,7 +161,7 @@ class Augmenter:
         return [str(file) for file in self._files[argument]]
 
     def _try_out(self, name: str) -> None:
-        """Run a transform twice on noise: faults show before training, and so do draws that the seed does not rule."""
+        """Run a chain twice on noise: faults show before training, and so do draws that the seed does not rule."""
         noise = np.random.Generator(np.random.PCG64(0)).normal(0, 0.1, TRIAL_RATE_HZ * TRIAL_SECONDS).astype(np.float32)
         first, second = (self._run(name, noise, TRIAL_RATE_HZ, key=(self.seed,), clip_key="(trial)") for _ in range(2))
         if not np.array_equal(first, second):
@@ -163,17 +173,21 @@ class Augmenter:
     def _run(
         self, name: str, samples: NDArray[np.float32], rate_hz: int, *, key: tuple[Any, ...], clip_key: str
     ) -> NDArray[np.float32]:
-        loaded = self._transforms[name]
-        copy = np.array(samples, dtype=np.float32)  # some transforms write into their input
-        try:
-            with _seeded(*key):
-                result = _call_with_tensors(loaded, copy, rate_hz) if loaded.tensors else loaded.instance(copy, rate_hz)
-        except FAULTS as error:
-            raise BadInput(f"{self._where(name)} fails on clip {clip_key}: {_text(error)}") from error
-        fault = _fault(result)
-        if fault:
-            raise BadInput(f"{self._where(name)} returns {fault} for clip {clip_key}; expected finite float32 samples")
-        return np.ascontiguousarray(result)
+        """Apply a chain. Each step has a seed of its own, so that what follows it does not change its draws."""
+        for number, loaded in enumerate(self._chains[name], start=1):
+            copy = np.array(samples, dtype=np.float32)  # some transforms write into their input
+            try:
+                with _seeded(*key, *_step(number)):
+                    call = partial(_call_with_tensors, loaded) if loaded.tensors else loaded.instance
+                    result = call(copy, rate_hz)
+            except BadInput as error:
+                raise BadInput(f"{loaded.where} fails on clip {clip_key}: {error}") from None
+            except FAULTS as error:
+                raise BadInput(f"{loaded.where} fails on clip {clip_key}: {_text(error)}") from error
+            if fault := _fault(result):
+                raise BadInput(f"{loaded.where} returns {fault} for clip {clip_key}; expected finite float32 samples")
+            samples = np.ascontiguousarray(result)
+        return samples
 
     def _where(self, name: str) -> str:
         return f"augmentation '{self.spec.name}', transform '{name}'"
@@ -231,6 +245,11 @@ def _seeded(*key: Any) -> Iterator[None]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         torch.set_num_threads(threads)
+
+
+def _step(number: int) -> tuple[Any, ...]:
+    """What a step adds to the key of its chain: a transform alone draws like the first step of a chain."""
+    return () if number == 1 else ("step", number)
 
 
 def _number(*key: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ser_scripts.audio.decode import Samples
-from ser_scripts.audio.preprocess import to_loudness
+from ser_scripts.audio.steps.level import to_loudness
 
 
 class LoudnessNormalization:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +17,13 @@ from typing import Literal, Protocol, cast
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import nearest
 
-_NOT_A_CORPUS = frozenset({"csv_corpus", "listing"})
+_NOT_A_CORPUS = frozenset(
+    {"audiofolder_corpus", "csv_corpus", "emobox_corpus", "huggingface_corpus", "listing", "sources", "twins"}
+)
+_LOOKED_AT = 2000
+"""So many file names, evenly spread, are enough to tell what a folder holds."""
+_ALIKE = 0.5
+"""Share of the file names that must fit a corpus before a folder is said to look like it."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,10 @@ def get(name: str) -> Corpus:
     """
     if name not in names():
         raise BadInput(f"corpus '{name}' is not known{nearest(name, names())}")
+    return _module(name)
+
+
+def _module(name: str) -> Corpus:
     return cast(Corpus, importlib.import_module(f"{__name__}.{name}"))
 
 
@@ -131,9 +143,66 @@ def read(corpus: Corpus, root: Path, labels: str | None = None) -> list[ClipRow]
         BadInput: an unknown label set, or a folder that does not hold this corpus
     """
     sets = label_sets(corpus)
-    if labels is None:
-        return corpus.read(root)
-    if labels not in sets:
+    if labels is not None and labels not in sets:
         what = f"; its label sets: {', '.join(sets)}" if sets else ", which has one label set only"
         raise BadInput(f"corpus '{corpus.NAME}': no label set '{labels}'{what}")
-    return cast(ModuleType, corpus).read(root, labels=labels)  # type: ignore[no-any-return]
+    try:
+        if labels is None:
+            return corpus.read(root)
+        return cast(ModuleType, corpus).read(root, labels=labels)  # type: ignore[no-any-return]
+    except BadInput as error:
+        if not (root.is_dir() and (hint := resemblance(root, corpus.NAME))):
+            raise
+        raise BadInput(f"{error}\n{hint}") from error
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How far the audio of a folder is named like a corpus."""
+
+    corpus: str
+    fits: int
+    """Files whose name is of the corpus."""
+    files: int
+    """Files looked at."""
+
+
+def looks_like(root: Path) -> list[Likeness]:
+    """The corpora whose file names occur in a folder, the best fitting first; ties by name.
+
+    Args:
+        root: any folder
+
+    Raises:
+        BadInput: no such folder, or one that cannot be read
+    """
+    from ser_scripts.audio.decode import SUFFIXES
+    from ser_scripts.corpora._files import walk
+
+    bare = sorted(
+        str(file.relative_to(root).with_suffix("").as_posix()) for file in walk(root) if file.suffix.lower() in SUFFIXES
+    )
+    bare = bare[:: max(1, len(bare) // _LOOKED_AT)]
+    found = [Likeness(name, sum(map(bool, map(matcher(_module(name)), bare))), len(bare)) for name in names()]
+    return sorted((one for one in found if one.fits), key=lambda one: (-one.fits, one.corpus))
+
+
+def resemblance(root: Path, expected: str) -> str:
+    """A sentence that says which other corpus a folder looks like; "" when no other one fits better.
+
+    Args:
+        root: a folder that could not be read, or not fully
+        expected: the corpus that it was read as
+    """
+    found = looks_like(root)
+    own = max((one.fits for one in found if one.corpus == expected), default=0)
+    if not found or found[0].fits <= max(own, _ALIKE * found[0].files):
+        return ""
+    alike = [one.corpus for one in found if one.fits == found[0].fits]
+    titles = " or ".join(f"{_module(name).TITLE} ('{name}')" for name in alike)
+    return f"It looks like {titles}: {found[0].fits} of {found[0].files} names fit."
+
+
+def matcher(corpus: Corpus) -> Callable[[str], re.Match[str] | None]:
+    """Matches a path without suffix against a corpus' naming, as `_files.match_names` does."""
+    return re.compile(rf"(?:^|.*/)(?:{corpus.FILE_NAMES})$").match

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -14,6 +15,9 @@ from ser_scripts.errors import BadInput
 
 TWIN_FOLDERS = {"wav_telephone": "wav", "AudioMP3": "AudioWAV"}
 """Folder -> the folder beside it whose clips it repeats in another form; it counts only where that one is absent."""
+
+PASSED_OVER_FOLDERS = frozenset({"Previous_releases_information"})
+"""Folders whose clips and tables are of another release (MSP-Podcast)."""
 
 GENDERS = {
     "female": "female",
@@ -36,7 +40,7 @@ def walk(root: Path) -> Iterator[Path]:
     """Every file under a folder at any depth, sorted folder by folder, hidden ones (`.x`, AppleDouble `._x`) left out.
 
     Raises:
-        BadInput: `root` is no folder, or a folder cannot be read
+        BadInput: `root` is no folder, a folder cannot be read, or audio is named in bytes that are not UTF-8
     """
     if not root.is_dir():
         raise BadInput(f"{root}: no such folder")
@@ -48,21 +52,30 @@ def walk(root: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and TWIN_FOLDERS.get(name) not in subfolders
+            name
+            for name in subfolders
+            if not name.startswith(".") and TWIN_FOLDERS.get(name) not in subfolders and name not in PASSED_OVER_FOLDERS
         )
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                _refuse_unnameable(folder, name)
+                yield Path(folder, name)
 
 
-def find_clips(root: Path) -> dict[str, str]:
+def find_clips(root: Path, *, by_path: bool = False) -> dict[str, str]:
     """The audio files under a folder at any depth: stem -> path (POSIX, relative to `root`), sorted by path.
 
+    Args:
+        root: corpus folder
+        by_path: the key is the path without suffix, for a corpus that uses one name in several folders
+
     Raises:
-        BadInput: no such folder, no audio in it, or two files of one stem
+        BadInput: no such folder, no audio in it, or two files of one key
     """
     clips: dict[str, str] = {}
     twice: list[str] = []
     for path in sorted(file.relative_to(root).as_posix() for file in walk(root) if file.suffix.lower() in SUFFIXES):
-        stem = PurePosixPath(path).stem
+        stem = str(PurePosixPath(path).with_suffix("")) if by_path else PurePosixPath(path).stem
         if stem in clips:
             twice.append(f"{clips[stem]} and {path}")
         clips.setdefault(stem, path)
@@ -71,6 +84,27 @@ def find_clips(root: Path) -> dict[str, str]:
     if not clips:
         raise BadInput(f"{root} holds no audio ({', '.join(SUFFIXES)})")
     return clips
+
+
+def refuse_copies(root: Path, clips: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Refuse two files of one clip, in a corpus whose clips are found by path (`find_clips`).
+
+    Args:
+        root: corpus folder, for the message
+        clips: as of `find_clips`, by path
+        names: what tells each clip from another in the corpus, by the same keys
+
+    Raises:
+        BadInput: with the paths
+    """
+    first: dict[str, str] = {}
+    twice = [
+        f"{first[name]} and {clips[key]}"
+        for key, name in names.items()
+        if first.setdefault(name, clips[key]) != clips[key]
+    ]
+    if twice:
+        raise BadInput(f"{root} holds two files of one clip: {listed(twice)}. Keep one of each.")
 
 
 def check_names(root: Path, clips: Mapping[str, str], expected: Iterable[str], *, title: str, rule: str) -> None:
@@ -125,14 +159,24 @@ def find_table(root: Path, name: str) -> Path:
     Raises:
         BadInput: none, or more than one
     """
+    if (file := find_optional_table(root, name)) is None:
+        raise BadInput(f"{root} holds no {name}; exactly one is needed")
+    return file
+
+
+def find_optional_table(root: Path, name: str) -> Path | None:
+    """Like `find_table`, but None where there is no such file.
+
+    Raises:
+        BadInput: more than one
+    """
     found = [file for file in walk(root) if file.name == name]
+    if len(found) > 1:
+        raise BadInput(f"{root} holds several files {name}: {listed(list(map(str, found)))}; exactly one is needed")
     above = root.absolute().parent / name
     if not found and above.is_file():
         return above
-    if len(found) != 1:
-        what = f"several files {name}: {listed([str(file) for file in found])}" if found else f"no {name}"
-        raise BadInput(f"{root} holds {what}; exactly one is needed")
-    return found[0]
+    return found[0] if found else None
 
 
 def read_table(file: Path, required: Collection[str] = ()) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -146,12 +190,7 @@ def read_table(file: Path, required: Collection[str] = ()) -> tuple[list[str], l
     Raises:
         BadInput: unreadable, not UTF-8, a required or repeated column, or a row of another length than the header
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+    text = read_text(file)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     columns: list[str] = []
@@ -172,6 +211,33 @@ def read_table(file: Path, required: Collection[str] = ()) -> tuple[list[str], l
     if missing := set(required) - set(columns):
         raise BadInput(f"{file}: column {listed(missing)} is missing; the header has {', '.join(columns) or 'nothing'}")
     return columns, rows
+
+
+def read_text(file: Path, *, fallback: str | None = None) -> str:
+    """The text of a file: UTF-8, with or without byte order mark, or UTF-16 with one.
+
+    Args:
+        file: what to read
+        fallback: encoding of a file that is neither
+
+    Raises:
+        BadInput: unreadable, or in none of these encodings
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encodings = ["utf-16"] if marked else ["utf-8-sig", *([fallback] if fallback else [])]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError as error:
+            fault = f"{error.reason} at byte {error.start}"
+        else:
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    names = " nor ".join(name.upper().removesuffix("-SIG") for name in encodings)
+    raise BadInput(f"{file} is {'neither' if len(encodings) > 1 else 'not'} {names} ({fault}); save it as UTF-8")
 
 
 def parse_gender(value: str, where: str) -> str:
@@ -202,6 +268,19 @@ def read_genders(file: Path, speakers: Iterable[str], *, speaker_column: str, ge
     if absent := wanted - genders.keys():
         raise BadInput(f"{file}: {len(absent)} speakers of the clips are missing: {listed(absent)}")
     return genders
+
+
+def _refuse_unnameable(folder: str, name: str) -> None:
+    """Refuse audio whose path is no text, as tables and JSON, which name it, could not be written."""
+    path = os.path.join(folder, name)
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        if os.path.splitext(name)[1].lower() in SUFFIXES:
+            raise BadInput(
+                f"{folder!a}: the file name {name!a} is not UTF-8 (its bytes: {os.fsencode(path)!r}); rename "
+                "it, or unpack the archive again with the encoding that it was made with"
+            ) from None
 
 
 def _refuse(error: OSError) -> None:

@@ -1,17 +1,19 @@
 """Anybody's clips, listed in a CSV.
 
-`path,class_id,actor,gender`, optionally group, sentence and language. Without speakers: `path,label`. The path's
-column may be called `path` or `file_path`, the label's `class_id`, `label`, `emotion` or `emotion_code`. Labels stay
-as they are written. Further columns are ignored, unless their name looks like one that was meant.
+`path,class_id,actor,gender`, optionally group, sentence, language, and raters' votes as `votes_<label>`. Without
+speakers: `path,label`. The path's column may be called `path` or `file_path`, the label's `class_id`, `label`,
+`emotion` or `emotion_code`. Labels stay as they are written. Further columns are ignored, unless their name looks like
+one that was meant.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ser_eval.run_folder import VOTES_PREFIX
 from ser_scripts.corpora import ClipRow
 from ser_scripts.corpora._files import listed, parse_gender, read_table
 from ser_scripts.errors import BadInput
@@ -72,6 +74,7 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
             group=cells.get("group") or None,
             sentence=cells.get("sentence") or None,
             language=cells.get("language") or None,
+            votes=_votes(cells, where),
         )
     if missing:
         raise BadInput(
@@ -83,6 +86,21 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
     if not rows:
         raise BadInput(f"{path}: lists no clips")
     return root, [rows[name] for name in sorted(rows)], speakers_known
+
+
+def _votes(cells: Mapping[str, str], where: str) -> tuple[tuple[str, float], ...] | None:
+    """Numbers of raters in the columns `votes_<label>`; an empty cell is none."""
+    columns = sorted(column for column in cells if column.startswith(VOTES_PREFIX))
+    votes = []
+    for column in columns:
+        try:
+            number = float(cells[column] or 0)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise BadInput(f"{where}: {column} is {cells[column]!r}; expected a number of raters, 0 or more")
+        votes.append((column.removeprefix(VOTES_PREFIX), number))
+    return tuple(votes) or None
 
 
 def _resolve(name: str, root: Path) -> Path | None:

@@ -3,6 +3,9 @@
 Layout: one folder per actor (`f1`, `f2`, `f3`, `m1`, `m2`, `m3`), at any depth. The name of a clip says everything:
 `dis-f1-b1` is emotion dis (Italian), actor f1, sentence b1. Sentences: three short (b), four long (l), five
 without sense (n), two questions (d). The label is the emotion that the actor was asked to play.
+
+There are 84 clips per emotion. Six speakers make few distinct splits: with N = 0.8 there are 36, with 9 test sets.
+Seeds beyond that repeat them.
 """
 
 from __future__ import annotations

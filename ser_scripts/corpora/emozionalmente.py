@@ -2,8 +2,11 @@
 
 Layout: `audio` with the clips and `metadata` with `samples.csv` (file_name, actor, emotion_expressed, and sentence
 in the released table) and `users.csv` (username, gender, age); both at any depth. File names mean nothing.
-The label is the emotion that the speaker was asked to play. Speakers differ much in their number of clips, and few
-have every emotion.
+`samples.csv` is the list of clips that must be there; both tables must each be there once.
+
+The label is the emotion that the speaker was asked to play; raters reached a UAR of .66 on it. The speakers are 299
+women, 131 men and 1 other, with 986 clips per emotion, 3.81 s on average. They differ much in their number of clips,
+and few have every emotion: a split drawn per emotion leaks speakers.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ CITATION = (
     "Italian. IEEE Transactions on Audio, Speech and Language Processing 33, pp. 1142-1155, 2025. "
     "doi:10.1109/TASLPRO.2025.3540662"
 )
-SOURCE = "https://zenodo.org/records/6569824 (version 1.1: emozionalmente.zip, MD5 398c6502dd2b0e1e810f927c12897547)"
+SOURCE = "https://zenodo.org/records/12616095 (version 1.1: emozionalmente.zip, MD5 398c6502dd2b0e1e810f927c12897547)"
 LABELS = {
     "anger": "angry",
     "joy": "happy",

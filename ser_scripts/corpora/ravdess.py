@@ -5,6 +5,9 @@ Layout: one folder per actor (`Actor_01` ...), at any depth. The name of a clip 
 statement 02, repetition 01, actor 12; actors of even number are women. Neutral has no strong intensity.
 The corpus is here defined as modality 03 and vocal channel 01: files named as song (channel 02) or as video
 (modality 01 and 02) are not part of it and are passed over. The label is the emotion that the actor was asked to play.
+
+There are 192 clips per emotion and 96 neutral, at 48 kHz; calm and neutral are two classes. Some copies on the net
+hold every clip twice, in a folder inside the folder; that is refused: delete one.
 """
 
 from __future__ import annotations

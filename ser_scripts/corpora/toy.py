@@ -8,7 +8,21 @@ The emotions differ as published: anger, fear, happiness and sadness by Juslin &
 emotions in vocal expression and music performance: different channels, same code?", Psychological Bulletin 129(5),
 770-814, Table 11; disgust by Murray & Arnott (1993), "Toward the simulation of emotion in synthetic speech", JASA
 93(2), 1097-1108; surprise by Scherer & Oshinsky (1977), "Cue utilization in emotion attribution from auditory
-stimuli", Motivation and Emotion 1(4), 331-346. They give the directions; the sizes are ours.
+stimuli", Motivation and Emotion 1(4), 331-346. They give the directions; the sizes are ours. Voices differ in
+expressiveness and habits, and every clip varies by chance: 0.7 to 2.8 s, 16 kHz, about 19 minutes and 36 MB in all.
+
+UAR of a logistic regression, one speaker left out at a time, chance .143; corpus made with seed 0, 1 and 2:
+
+| features | UAR |
+|---|---|
+| mean and standard deviation of 20 MFCC, pitch statistics, level, duration | .64, .68, .66 |
+| mean and standard deviation of 20 MFCC | .53, .54, .54 |
+| duration and level only (the shortcut) | .35, .32, .36 |
+| the first row with every speaker in both train and test | .71, .75, .72 |
+
+The folder is written whole; do not edit it. `toy.json` beside the voices holds seed, version and the SHA-256 of every
+clip. Each clip has its own seed: its bytes depend neither on the other clips nor on the number of processes. Another
+release of numpy or scipy may round a sample differently; the checksums show it.
 """
 
 from __future__ import annotations
@@ -52,7 +66,7 @@ LABELS = {
 EXPECTED_CLIPS = 784
 EXPECTED_SPEAKERS = 8
 LAYOUT: Literal["confirmed", "unverified"] = "confirmed"
-FILE_NAMES = r"toy/([fm]\d/)?[a-z]{3}-[fm]\d-[a-z]\d+"
+FILE_NAMES = r"(dis|gio|neu|pau|rab|sor|tri)-[fm][1-4]-[bdln][1-5]"
 
 _VERSION = 1
 """Raise it with every change of the audio: a corpus of another version is refused, not mixed in."""

@@ -1,13 +1,14 @@
 """Hidden states of frozen encoders, computed once per clip and kept by content.
 
-A cache lies in `<cache>/embeddings/<encoder>-<key>/`. Its key is a hash of the encoder's weights and configuration, what
-is kept, and the versions that compute it; within it a clip is found by the hash of the very samples that the encoder
-hears, so that corpus names, paths, preprocessing and splits do not matter, and a clip that two experiments share is
-embedded once. Clips are kept in shards of up to `SHARD_CLIPS`, never one file per clip. A shard is whole or absent, so
-that a killed process loses one shard at most; one process embeds at a time, others wait and read what it wrote.
+A cache lies in `<cache>/embeddings/<encoder>-<key>/`. Its key is a hash of the encoder's weights and configuration, of
+what is kept, and of the versions that compute it; within it a clip is found by the hash of the very samples that the
+encoder hears, so that corpus names, paths, preprocessing and splits do not matter, and a clip that two experiments
+share is embedded once. Clips are kept in shards of up to `SHARD_CLIPS`, never one file per clip. A shard is whole or
+absent, so that a killed process loses one shard at most; one process embeds at a time, others wait and read what it
+wrote.
 
-On a CPU each clip goes through alone, on one thread: no padding is computed, and its values depend neither on the number
-of workers nor on which clips were cached before. On a GPU clips go in batches of one fixed shape per bucket of lengths.
+Each clip goes through alone, on one thread: no padding is computed, and its values depend neither on the number of
+workers nor on which clips were cached before.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,6 @@ from numpy.typing import NDArray
 
 from ser_eval.run_folder import write_text
 from ser_scripts.audio.decode import Progress
-from ser_scripts.audio.store import ClipStore
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.specs.base import digest
 
@@ -45,8 +45,8 @@ class Kept:
     """What is kept of each clip."""
 
     form: Literal["pooled", "frames"]
-    """`pooled`: statistics over time of every hidden state, float32 (L, S, D). `frames`: the frames of the hidden states
-    in `layers`, float16 (T, L, D)."""
+    """`pooled`: statistics over time of every hidden state, float32 (L, S, D). `frames`: the frames of the hidden
+    states in `layers`, float16 (T, L, D)."""
     statistics: tuple[str, ...] = ("mean",)
     """With `pooled`: some of `STATISTICS`, in their order."""
     layers: tuple[int, ...] | None = None
@@ -54,7 +54,11 @@ class Kept:
 
     def content(self) -> dict[str, Any]:
         """What the cache's key says of it."""
-        return {"form": self.form, "statistics": self.statistics if self.form == "pooled" else None, "layers": self.layers}
+        return {
+            "form": self.form,
+            "statistics": self.statistics if self.form == "pooled" else None,
+            "layers": self.layers,
+        }
 
 
 class Embeddings:
@@ -152,13 +156,10 @@ def open_embeddings(
 
 def folder_of(cache: Path, identity: dict[str, Any], kept: Kept, device: str) -> Path:
     """Where the embeddings of an encoder lie."""
-    import torch
-    import transformers
-
     made_by = {
         "format": _FORMAT,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "torch": version("torch"),
+        "transformers": version("transformers"),
         "device": device,
         "encoder": identity,
         "kept": kept.content(),
@@ -232,7 +233,9 @@ def _run(
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(workers if device == "cpu" else 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            workers if device == "cpu" else 1, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             rest = iter(clips)
             while batch := list(islice(rest, SHARD_CLIPS)):
                 yield from pool.map(lambda clip: _one(encoder, clip, kept, device), batch)

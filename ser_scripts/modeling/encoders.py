@@ -15,18 +15,19 @@ from transformers.initialization import no_init_weights
 
 from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
-from ser_scripts.modeling.families import FAMILIES, Encoder
+from ser_scripts.features.mfcc import FrameExtractor
+from ser_scripts.modeling.compact import MODEL_TYPE, CompactConfig, CompactNetwork, build_compact
+from ser_scripts.modeling.families import FAMILIES, Encoder, TransformersEncoder
 from ser_scripts.modeling.places import locate
 from ser_scripts.modeling.weights import (
     CONFIG,
     PREPROCESSOR,
-    SINGLE,
     config_sha256,
     read_encoder_weights,
     weight_files,
 )
 from ser_scripts.specs.base import nearest
-from ser_scripts.specs.model import PretrainedEncoder, RandomEncoder
+from ser_scripts.specs.model import EncoderSpec, PretrainedEncoder, RandomEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +35,11 @@ SPEC_AUGMENT_FILL = "masked_spec_embed"
 """The one weight that published files lack at times: what SpecAugment writes over masked frames. Zeros then."""
 
 
-def build_encoder(spec: PretrainedEncoder | RandomEncoder, *, models: Path | None) -> Encoder:
+def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
     """The encoder of a spec, with its weights: all of them from the file, or all random.
 
     Args:
-        spec: a path or hub id, or a configuration whose weights are drawn from torch's generator (seed it before)
+        spec: a path or hub id, or what describes weights that are drawn from torch's generator (seed it before)
         models: the SER_MODELS folder
 
     Raises:
@@ -49,6 +50,8 @@ def build_encoder(spec: PretrainedEncoder | RandomEncoder, *, models: Path | Non
         _check_keys(spec.config, config)
         identity = {"name": f"random {config.model_type}", "revision": None, "sha256": config_sha256(spec.config)}
         return make_encoder(config, None, identity)
+    if not isinstance(spec, PretrainedEncoder):
+        return build_compact(spec)
     folder, identity = locate(spec, models=models)
     config = _read_config(folder)
     config.dtype = spec.dtype
@@ -71,6 +74,11 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
     if content is None:
         raise BadInput(f"{source} holds no {CONFIG}; it is no folder in save_pretrained layout")
     kind = content.get("model_type")
+    if kind == MODEL_TYPE:
+        raise BadInput(
+            f'{source}: a compact model is no pretrained encoder; give "encoder": {{"kind": "compact"}}, and '
+            '"init_from": a finished run, to start from its weights'
+        )
     if kind not in FAMILIES:
         raise BadInput(f"{source}: model_type {kind!r} is not supported{nearest(str(kind), FAMILIES)}")
     try:
@@ -81,7 +89,21 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
     return config
 
 
-def make_encoder(config: Any, folder: Path | None, identity: dict[str, str | None]) -> Encoder:
+def restore_encoder(content: dict[str, Any], folder: Path, identity: dict[str, str | None]) -> Encoder:
+    """The encoder of a saved model, with random weights.
+
+    Args:
+        content: of its config.json
+        folder: where preprocessor_config.json lies
+        identity: as it was when the model was trained
+    """
+    if content.get("model_type") == MODEL_TYPE:
+        config = CompactConfig.from_dict(content, str(folder / CONFIG))
+        return CompactNetwork(config, FrameExtractor.from_pretrained(str(folder)), identity)
+    return make_encoder(make_config(content, source=str(folder)), folder, identity)
+
+
+def make_encoder(config: Any, folder: Path | None, identity: dict[str, str | None]) -> TransformersEncoder:
     """An encoder with random weights, its features as preprocessor_config.json in `folder` says (or the family's)."""
     family = FAMILIES[config.model_type]
     try:
@@ -109,7 +131,7 @@ def _check_keys(given: dict[str, Any], config: Any) -> None:
             raise BadInput(f"encoder.config.{key}: unknown key of {config.model_type!r}{nearest(key, known)}")
 
 
-def _fill(encoder: Encoder, weights: dict[str, torch.Tensor], folder: Path) -> None:
+def _fill(encoder: TransformersEncoder, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Load every weight of the encoder; what is missing, left over or of another shape is an error."""
     wanted = encoder.model.state_dict()
     tops = {name.partition(".")[0] for name in wanted}

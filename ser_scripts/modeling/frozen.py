@@ -22,6 +22,7 @@ from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 LABELS = "labels.json"
 OURS = "sertain_head"
 """The key of config.json that tells a head without its encoder from a whole model."""
+_NUM_LAYERS = ("encoder_layers", "encoder_num_hidden_layers", "num_hidden_layers")
 _STATISTICS = {"mean": ("mean",), "max": ("max",), "mean_std": ("mean", "std")}
 
 
@@ -32,8 +33,10 @@ class FrozenEncoder:
     spec: PretrainedEncoder
     folder: Path
     sample_rate_hz: int
+    num_layers: int | None
+    """Transformer layers, where the configuration says it in one of the usual words."""
     identity: dict[str, Any]
-    """Name, revision, sha256 of the weights, of the configuration and of the feature extractor's; type of the weights."""
+    """Name, revision, sha256 of the weights, of config and feature extractor files; type of the weights."""
 
 
 def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None) -> FrozenEncoder:
@@ -48,42 +51,15 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None) -> FrozenEnc
     rate_hz = read_json(folder / PREPROCESSOR).get("sampling_rate")
     if not isinstance(rate_hz, int):
         raise BadInput(f"{folder / PREPROCESSOR}: sampling_rate is {rate_hz!r}; expected a rate in Hz, e.g. 16000")
+    config = read_json(folder / CONFIG)
+    layers = next((config[key] for key in _NUM_LAYERS if isinstance(config.get(key), int)), None)
     files = {name: sha256([folder / name]) for name in (CONFIG, PREPROCESSOR)}
-    return FrozenEncoder(spec, folder, rate_hz, {**identity, "files": files, "dtype": spec.dtype})
+    return FrozenEncoder(spec, folder, rate_hz, layers, {**identity, "files": files, "dtype": spec.dtype})
 
 
 def kept(spec: ModelSpec) -> Kept:
     """What of the hidden states a model reads."""
     return Kept("pooled", _STATISTICS[spec.pooling.kind])
-
-
-def check_frozen(spec: ModelSpec) -> None:
-    """Refuse settings that a head over cached embeddings does not have.
-
-    Raises:
-        BadInput: naming the key, and what to do
-    """
-    faults = {
-        f"pooling.kind '{spec.pooling.kind}'": spec.pooling.kind not in _STATISTICS,
-        "layers.pool_position 'after' with 'weighted' layers and a pooling that is not 'mean'": (
-            spec.layers.use == "weighted" and spec.layers.pool_position == "after" and spec.pooling.kind != "mean"
-        ),
-        "head.batch_norm (embeddings are standardised on the training clips)": spec.head.batch_norm,
-        f"training.accumulation {spec.training.accumulation}": spec.training.accumulation != 1,
-        f"training.precision '{spec.training.precision}'": spec.training.precision != "fp32",
-        f"training.eval_every {spec.training.eval_every}": spec.training.eval_every != "epoch",
-        "training.max_seconds": spec.training.max_seconds is not None,
-        "training.gradient_checkpointing": spec.training.gradient_checkpointing,
-        "init_from": spec.init_from is not None,
-        "loss.targets 'votes'": spec.loss.targets == "votes",
-    }
-    for what, wrong in faults.items():
-        if wrong:
-            raise BadInput(
-                f"model '{spec.name}': {what} does not go with \"encoder\": {{\"frozen\": true}}, which trains on cached "
-                f"embeddings (pooling: {', '.join(_STATISTICS)}); leave it out, or freeze the encoder with "
-                '"freeze": {"encoder": true}, which hears every clip anew'
-            )
 
 
 @dataclass(frozen=True)
@@ -139,8 +115,8 @@ class FrozenModel:
         found = frozen_encoder(self.spec.encoder, models=models)
         if found.identity["sha256"] != self.encoder["sha256"]:
             raise BadInput(
-                f"{found.folder}: its weights (sha256 {str(found.identity['sha256'])[:12]}) are not those that the head "
-                f"was trained with ({str(self.encoder['sha256'])[:12]})"
+                f"{found.folder}: its weights (sha256 {str(found.identity['sha256'])[:12]}) are not those that the "
+                f"head was trained with ({str(self.encoder['sha256'])[:12]})"
             )
         return found
 

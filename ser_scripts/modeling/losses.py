@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights and label smoothing, per clip."""
+"""Cross-entropy with class weights and label smoothing, per clip; of labels, and of targets spread over labels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 from ser_scripts.errors import BadInput
 
 
-def class_weights(counts: Sequence[int]) -> torch.Tensor:
+def class_weights(counts: Sequence[float]) -> torch.Tensor:
     """Inverse class frequencies, scaled so that the mean weight over the training clips is 1: N / (K n_c).
 
     Args:
-        counts: number of training clips of each label, in the order of the labels
+        counts: number of training clips of each label, in the order of the labels; with soft targets their sums
 
     Returns:
         float32 (K,)
@@ -22,7 +22,7 @@ def class_weights(counts: Sequence[int]) -> torch.Tensor:
     Raises:
         BadInput: a class without training clips
     """
-    empty = [index for index, count in enumerate(counts) if count < 1]
+    empty = [index for index, count in enumerate(counts) if count <= 0]
     if empty:
         which = ", ".join(map(str, empty))
         raise BadInput(f"class weights: label(s) number {which} have no training clip; clips per label: {list(counts)}")
@@ -57,3 +57,37 @@ def cross_entropy(
     if weights is not None:
         losses = losses * weights[labels]
     return losses.sum() / (len(labels) if num_items is None else num_items)
+
+
+def soft_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    num_items: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """`cross_entropy` expected under targets that are distributions over the labels.
+
+    Mean over the clips of sum over labels k of target(k) x w(k) x cross-entropy with label k. So a mix of two clips has
+    share x loss(first label) + (1 - share) x loss(second label), and targets that are one-hot give `cross_entropy` to
+    the last bit.
+
+    Args:
+        logits: (B, K)
+        targets: (B, K), rows sum to 1
+        weights: one per label, (K,)
+        label_smoothing: share of every label's target that is spread evenly over all labels, in [0, 1)
+        num_items: divide by this number of clips instead of B
+
+    Returns:
+        scalar, at least 0
+    """
+    per_label = -logits.log_softmax(dim=1)  # (B, K): cross-entropy with each label
+    if label_smoothing:
+        spread = label_smoothing / logits.shape[1]
+        per_label = (1 - label_smoothing) * per_label + per_label.sum(dim=1, keepdim=True) * spread
+    if weights is not None:
+        per_label = per_label * weights
+    losses = (targets * per_label).sum(dim=1)
+    return losses.sum() / (len(targets) if num_items is None else num_items)

@@ -12,11 +12,11 @@ from torch import nn
 
 from ser_eval.run_folder import read_json, write_json
 from ser_scripts.errors import BadInput
-from ser_scripts.modeling.encoders import make_config, make_encoder, uninitialised
+from ser_scripts.modeling.encoders import restore_encoder, uninitialised
 from ser_scripts.modeling.families import Encoder
-from ser_scripts.modeling.losses import cross_entropy
+from ser_scripts.modeling.losses import cross_entropy, soft_cross_entropy
 from ser_scripts.modeling.masking import BatchNorm
-from ser_scripts.modeling.pooling import build_pooling
+from ser_scripts.modeling.pooling import build_pooling, pooled_size
 from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import HeadSpec, ModelSpec
@@ -27,15 +27,38 @@ OURS = "sertain"
 
 
 def build_head(spec: HeadSpec, size: int, num_labels: int) -> nn.Sequential:
-    """ReLU, batch norm, dropout (each if asked for), linear: (B, D) -> (B, K)."""
+    """The steps of the spec, each if asked for: (B, D) -> (B, K)."""
     steps: list[nn.Module] = []
-    if spec.relu:
-        steps.append(nn.ReLU())
-    if spec.batch_norm:
-        steps.append(BatchNorm(size))
+    if spec.layer_norm:
+        steps.append(nn.LayerNorm(size))
+    if spec.kind == "linear":
+        if spec.relu:
+            steps.append(nn.ReLU())
+        if spec.batch_norm:
+            steps.append(BatchNorm(size))
     if spec.dropout:
         steps.append(nn.Dropout(spec.dropout))
-    return nn.Sequential(*steps, nn.Linear(size, num_labels))
+    if spec.kind == "mlp":
+        steps += [nn.Linear(size, spec.hidden), nn.GELU()]
+        if spec.dropout:
+            steps.append(nn.Dropout(spec.dropout))
+        size = spec.hidden
+    steps.append(nn.Linear(size, num_labels))
+    if spec.temperature:
+        steps.append(Temperature())
+    return nn.Sequential(*steps)
+
+
+class Temperature(nn.Module):
+    """Divides logits by a learned number, whose logarithm is the parameter; 1 at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, K) -> (B, K)."""
+        return logits / self.logarithm.exp()
 
 
 class SerModel(nn.Module):
@@ -69,7 +92,7 @@ class SerModel(nn.Module):
         self.depth = use if isinstance(use, int) else encoder.num_layers
         self.layer_weights = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if use == "weighted" else None
         self.pooling = build_pooling(spec.pooling.kind, encoder.hidden_size)
-        self.head = build_head(spec.head, encoder.hidden_size, len(self.labels))
+        self.head = build_head(spec.head, pooled_size(spec.pooling.kind, encoder.hidden_size), len(self.labels))
         self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._freeze()
@@ -80,6 +103,7 @@ class SerModel(nn.Module):
         lengths: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        targets: torch.Tensor | None = None,
         **ignored: object,
     ) -> dict[str, torch.Tensor]:
         """Logits of a padded batch, and the loss when labels are given.
@@ -89,6 +113,7 @@ class SerModel(nn.Module):
             lengths: its valid lengths, (B,)
             labels: indices of the labels, (B,)
             num_items_in_batch: clips of the whole update when it is accumulated over several batches
+            targets: distributions over the labels that the loss is taken towards instead, (B, K)
             ignored: other columns of the batch
 
         Returns:
@@ -102,10 +127,15 @@ class SerModel(nn.Module):
             logits = self.head(self._pool(states, mask)).float()
         if labels is None:
             return {"logits": logits}
-        smoothing = self.spec.loss.label_smoothing
-        loss = cross_entropy(
-            logits, labels, weights=self.class_weights, label_smoothing=smoothing, num_items=num_items_in_batch
-        )
+        settings: dict[str, Any] = {
+            "weights": self.class_weights,
+            "label_smoothing": self.spec.loss.label_smoothing,
+            "num_items": num_items_in_batch,
+        }
+        if targets is None:
+            loss = cross_entropy(logits, labels, **settings)
+        else:
+            loss = soft_cross_entropy(logits, targets, **settings)
         if self.training and self.spec.head.l2:
             share = 1.0 if num_items_in_batch is None else len(labels) / num_items_in_batch
             loss = loss + self.spec.head.l2 * share * sum(p.square().sum() for p in self.head.parameters())
@@ -157,7 +187,7 @@ class SerModel(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the transformer layers in the backward pass: less memory, more time, the same gradients."""
-        self.encoder.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.encoder.enable_gradient_checkpointing()
 
     def parameter_groups(
         self, learning_rate: float, head_learning_rate: float | None, weight_decay: float
@@ -196,7 +226,7 @@ class SerModel(nn.Module):
             OURS: {
                 "spec": self.spec.model_dump(mode="json"),
                 "encoder": self.encoder.identity(),
-                "dtype": str(self.encoder.model.dtype).removeprefix("torch."),
+                "dtype": str(self.encoder.dtype).removeprefix("torch."),
             },
         }
         write_json(folder / CONFIG, config)
@@ -224,7 +254,7 @@ class SerModel(nn.Module):
         spec = parse(ModelSpec, ours["spec"], source=str(folder / CONFIG), kind="saved model")
         state = load_file(folder / WEIGHTS)
         with uninitialised():
-            encoder = make_encoder(make_config(content, source=str(folder)), folder, ours["encoder"])
+            encoder = restore_encoder(content, folder, ours["encoder"])
             encoder.to(getattr(torch, ours["dtype"]))
             model = cls(spec, read_json(folder / LABELS), encoder=encoder)
         try:

@@ -9,16 +9,23 @@ from torch import nn
 
 from ser_scripts.modeling.masking import BatchNorm, MaskedBatchNorm
 
-Kind = Literal["mean", "sum", "max", "attentive_stats", "ecapa"]
+Kind = Literal["mean", "sum", "max", "mean_std", "attention", "attentive_stats", "ecapa"]
 
 
 def build_pooling(kind: Kind, size: int) -> nn.Module:
     """The pooling layer of a kind for frames of width D = `size`."""
+    if kind == "attention":
+        return Attention(size)
     if kind == "attentive_stats":
         return AttentiveStatistics(size)
     if kind == "ecapa":
         return Ecapa(size)
     return SimplePooling(kind)
+
+
+def pooled_size(kind: Kind, size: int) -> int:
+    """Numbers per clip that a kind makes of frames of width D = `size`."""
+    return 2 * size if kind == "mean_std" else size
 
 
 def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -27,14 +34,16 @@ def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class SimplePooling(nn.Module):
-    """Mean, sum or maximum over the valid frames."""
+    """Mean, sum, maximum, or mean and standard deviation over the valid frames."""
 
-    def __init__(self, kind: Literal["mean", "sum", "max"]) -> None:
+    def __init__(self, kind: Literal["mean", "sum", "max", "mean_std"]) -> None:
         super().__init__()
         self.kind = kind
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), mask (B, T) -> (B, D)."""
+        """(B, T, D), mask (B, T) -> (B, D), or (B, 2 D)."""
+        if self.kind == "mean_std":
+            return weighted_statistics(frames, (mask / mask.sum(dim=1, keepdim=True))[..., None])
         if self.kind == "mean":
             return masked_mean(frames, mask)
         if self.kind == "sum":
@@ -56,6 +65,20 @@ def weighted_statistics(frames: torch.Tensor, weights: torch.Tensor) -> torch.Te
     mean = (weights * frames).sum(dim=1)
     variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
     return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)  # the root of 0 has no gradient
+
+
+class Attention(nn.Module):
+    """The mean under one learned weight per frame."""
+
+    def __init__(self, size: int, attention_size: int = 64) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1))
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, T, D), mask (B, T) -> (B, D)."""
+        weights = self.score(frames).masked_fill(~mask[..., None], -torch.inf).softmax(dim=1)
+        out: torch.Tensor = (weights * frames.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
+        return out
 
 
 class AttentiveStatistics(nn.Module):

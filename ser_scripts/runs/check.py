@@ -8,26 +8,39 @@ from typing import Any
 
 from ser_eval.run_folder import SPLIT_SIDES, run_name, write_json, write_table
 
+from ser_scripts import corpora
 from ser_scripts.errors import BadInput
 from ser_scripts.files import writable_folder
-from ser_scripts.manifest import Manifest, build_manifest, describe, survey
-from ser_scripts.runs.plan import Plan, load_experiment, load_model, make_plan
+from ser_scripts.manifest import Manifest, build_manifest
+from ser_scripts.runs.conditions import describe_conditions
 from ser_scripts.runs.execute import find_device
+from ser_scripts.runs.plan import (
+    Experiment,
+    Plan,
+    copies_across_sides,
+    load_experiment,
+    load_model,
+    make_plan,
+    near_copies,
+)
 from ser_scripts.runs.progress import counter
-from ser_scripts.runs.train_run import check_augmentations, check_models
+from ser_scripts.runs.train_run import check_augmentations, check_models, check_votes
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import parse, read_spec_file
-from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
+from ser_scripts.specs.corpora import AudioFolderCorpus, CorpusSpec, CsvCorpus, NamedCorpus
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 
 BYTES_PER_PARAMETER = 4
 
 
 def corpus_spec(what: str) -> CorpusSpec:
-    """A corpus from a name, or from the path of a CSV file."""
+    """A corpus from a name, from the path of a CSV file, or from the path of a folder with one folder per class."""
     if what.endswith((".csv", ".tsv")):
         content = {"kind": "csv", "name": Path(what).stem, "path": str(Path(what).resolve())}
         return parse(CsvCorpus, content, source=what, kind="corpus (its file name is its name)")
+    if Path(what).is_dir() and what not in corpora.names():
+        content = {"kind": "audiofolder", "name": Path(what).resolve().name, "path": str(Path(what).resolve())}
+        return parse(AudioFolderCorpus, content, source=what, kind="corpus (its folder's name is its name)")
     return parse(NamedCorpus, {"name": what}, source=what, kind="corpus name")
 
 
@@ -40,7 +53,7 @@ def check_spec(
     allow_imports: Sequence[str],
     say: Callable[[str], None],
 ) -> tuple[list[str], bool]:
-    """Validate one spec file; returns what to print, and whether a split is refused."""
+    """Validate one spec file; returns what to print, and whether a split is refused or leaks."""
     content = read_spec_file(file, kind="spec")
     if "encoder" in content or ("model_path_or_name" in content and "train" not in content):
         model, messages = load_model(file, overrides=[item.removeprefix("model.") for item in overrides])
@@ -55,6 +68,10 @@ def check_spec(
     for name, manifest in plan.manifests.items():
         size = f"{len(manifest.clips)} clips, {_speakers(manifest)}, {len(manifest.dropped)} dropped"
         lines.append(f"  corpus {name}: {size}")
+        lines += [f"    preprocessing: {line}" for line in _event_lines(experiment, manifest, where, say)]
+    for train, task in plan.tasks.items():
+        where_trained = f"trained on {train}: " if len(plan.tasks) > 1 else ""
+        lines += [f"  {where_trained}{line}" for line in task.lines()]
     distinct = {run.split.sha256 for run in plan.runs}
     possible = {run.split.possible for run in plan.runs}
     lines.append(
@@ -64,12 +81,35 @@ def check_spec(
     for note in dict.fromkeys(note for run in plan.runs for note in run.split.notes):
         lines.append(f"  note: {note}")
     lines += [f"  refused: seed {seed}: {reason}" for seed, reason in plan.refused]
+    copies = near_copies(plan.manifests, where, say) if len(plan.manifests) == 1 else []
+    crossing = sorted({pair for run in plan.runs for pair in copies_across_sides(run.split, copies)})
+    if crossing:
+        more = f", ... ({len(crossing)} in all)" if len(crossing) > 5 else ""
+        lines.append(f"  near duplicates across sides: {', '.join(crossing[:5])}{more}")
+    check_votes(plan)
     unchecked = check_models(plan.runs, where, device=find_device(None), download=False)
     check_augmentations(plan, allow_imports)
     if unchecked:
         lines.append(f"  not built, since the encoder is not on this machine: {', '.join(unchecked)}")
     lines += _disk_lines(plan, where)
-    return lines, bool(plan.refused)
+    lines += describe_conditions(plan, where, say)
+    return lines, bool(plan.refused or crossing)
+
+
+def _event_lines(
+    experiment: Experiment, manifest: Manifest, where: Folders, say: Callable[[str], None]
+) -> list[str]:
+    """What the preprocessing does to single clips of a corpus, counted; none where it treats all clips alike."""
+    from ser_scripts.audio.store import preprocessing_events
+
+    counts = preprocessing_events(
+        manifest,
+        experiment.spec.preprocess,
+        where.cache,
+        progress=counter(say, f"preprocessing {manifest.corpus}"),
+        base=experiment.base,
+    )
+    return [f"{event}: {count} of {len(manifest.clips)} clips" for event, count in counts.items()]
 
 
 def _speakers(manifest: Manifest) -> str:
@@ -132,15 +172,39 @@ def prepare_corpora(what: str, *, say: Callable[[str], None]) -> list[str]:
         writable_folder(where.data, remedy="set SER_DATA")
     if what.endswith(".json"):
         plan = make_plan(load_experiment(Path(what)), where, progress=say)
-        return [f"{name}: {len(one.clips)} clips, {_speakers(one)}" for name, one in plan.manifests.items()]
+        lines = []
+        for name, one in plan.manifests.items():
+            lines.append(f"{name}: {len(one.clips)} clips, {_speakers(one)}")
+            lines += [f"  preprocessing: {line}" for line in _event_lines(plan.experiment, one, where, say)]
+        return lines
     if what == "toy":
         from ser_scripts.corpora import toy
 
         toy.generate(where.data / "toy", progress=counter(say, "making the toy corpus"))
     manifest = build_manifest(
-        corpus_spec(what), data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {what}")
+        corpus_spec(what),
+        data=where.data,
+        locations=where.locations,
+        cache=where.cache,
+        base=Path(),
+        progress=counter(say, f"reading {what}"),
     )
     return [f"{what}: {len(manifest.clips)} clips, {_speakers(manifest)} under {manifest.root}"]
+
+
+def download_corpus(
+    name: str, *, accept_licence: bool, archives: Sequence[Path], say: Callable[[str], None]
+) -> list[str]:
+    """Download a corpus, or unpack local archives of it, then read and check it; returns what to print."""
+    from ser_scripts.download.corpus import download
+
+    where = folders()
+    folder = where.locations.get(name, where.data / name)
+    download(name, folder, accept_licence=accept_licence, archives=archives, say=say)
+    corpus = corpora.get(name)
+    complete = f"{name}: complete with {corpus.EXPECTED_CLIPS or 'an unknown number of'} clips"
+    speakers = f", {corpus.EXPECTED_SPEAKERS} speakers" if corpus.EXPECTED_SPEAKERS else ""
+    return [*prepare_corpora(name, say=say), complete + speakers]
 
 
 def write_splits(
@@ -173,27 +237,3 @@ def write_splits(
         raise BadInput("\n".join([f"{file}: no split could be drawn", *lines]))
     write_json(out / "splits.json", written)
     return lines
-
-
-def describe_corpus(what: str, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Describe a corpus as it lies on this machine, faulty clips included in the count of dropped ones."""
-    where = folders()
-    return describe(
-        survey(
-            corpus_spec(what), data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {what}")
-        )
-    )
-
-
-def format_description(description: dict[str, Any]) -> str:
-    """The description of a corpus as text."""
-    lines = []
-    for key, value in description.items():
-        if isinstance(value, dict):
-            lines.append(f"{key}:")
-            for name, inner in value.items():
-                shown = ", ".join(f"{k} {v}" for k, v in inner.items()) if isinstance(inner, dict) else inner
-                lines.append(f"  {name}: {shown}")
-        else:
-            lines.append(f"{key}: {value}")
-    return "\n".join(lines)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from ser_scripts import corpora
+from ser_scripts.corpora import sources
 from ser_scripts.settings import folders
 
 PACKAGES = ["torch", "torchaudio", "transformers", "accelerate", "datasets", "evaluate", "audiomentations",
@@ -29,8 +30,8 @@ def examine() -> list[str]:
     where = folders()
     lines.append(f"SER_DATA {where.data.resolve()}")
     for name in corpora.names():
-        present = (where.data / name).is_dir()
-        lines.append(f"  {name}: {'present' if present else f'not there; see `ser corpora {name}`'}")
+        folder, _ = sources.place(name, data=where.data, locations=where.locations)
+        lines.append(f"  {name}: {folder if folder.is_dir() else f'not there; see `ser corpora {name}`'}")
     lines.append(
         f"SER_MODELS {where.models.resolve() if where.models else 'not set: encoders come from the hub or a path'}"
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
 import gc
+import itertools
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,10 @@ from ser_eval import run_folder
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
 from ser_scripts.manifest import Manifest
+from ser_scripts.runs.changes import changed_clips
+from ser_scripts.runs.conditions import Prepared, add_conditions, lacking, prepare_conditions
 from ser_scripts.runs.plan import Plan, Run
-from ser_scripts.runs.train_run import check_models, run_identity, train_run
+from ser_scripts.runs.train_run import check_models, check_votes, run_identity, train_run
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.training.clock import duration
@@ -51,6 +55,9 @@ class _Job:
     run: Run
     identity: dict[str, Any]
     manifests: dict[str, Manifest]
+    prepared: Prepared
+    trained: bool
+    """It is finished but for conditions that it has not been tested under."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Outcome:
 
     folder: Path
     status: str
-    """`finished`, `already finished` or `failed`."""
+    """`finished`, `already finished`, `tested under further conditions` or `failed`."""
     seconds: float
     message: str = ""
 
@@ -90,6 +97,8 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         BadInput: if a model cannot be built, a run folder of another spec is in the way or damaged, the disk is full, or
             another process holds a run
     """
+    check_votes(plan)
+    prepared = prepare_conditions(plan, folders, say)
     root = folders.runs / plan.experiment.spec.name
     writable_folder(root, remedy="set SER_RUNS")
     todo: list[_Job] = []
@@ -97,13 +106,14 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
     for run in plan.runs:
         identity = run_identity(run, plan.manifests, folders, allow_imports=options.allow_imports)
         with _lock(run, folders) if options.force else contextlib.nullcontext():
-            finished = _is_finished(run, identity, folders, force=options.force)
+            finished = _is_finished(run, identity, folders, plan.manifests, force=options.force)
         if finished:
             _refresh_words(run, folders)
+        if finished and not lacking(run, prepared, folders, force=options.force):
             outcomes.append(Outcome(run.folder, "already finished", 0.0))
         else:
-            todo.append(_Job(run, identity, _needed(run, plan)))
-    check_models([job.run for job in todo], folders, device=options.device)
+            todo.append(_Job(run, identity, _needed(run, plan), prepared, trained=finished))
+    check_models([job.run for job in todo if not job.trained], folders, device=options.device)
     with FileLock(_locks(root) / "experiment.lock"):
         write_plan(root, plan)
         write_clips(root, list(plan.manifests.values()))
@@ -111,11 +121,13 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         say(f"{len(outcomes)} of {len(plan.runs)} runs are finished already")
     total, started = len(plan.runs), time.monotonic()
     jobs = min(options.jobs, max(1, len(todo)))
-    if jobs > 1:
-        results = _in_processes(todo, folders, options, jobs, total)
+    together = [job for job in todo if job.run.model.frozen and not job.trained]
+    single = [job for job in todo if not (job.run.model.frozen and not job.trained)]
+    if jobs > 1 and single:
+        results = _in_processes(single, folders, options, jobs, total)
     else:
-        results = _here(todo, folders, options, total, say)
-    for done, outcome in enumerate(results, start=1):
+        results = _here(single, folders, options, total, say)
+    for done, outcome in enumerate(itertools.chain(_together(together, folders, options, say), results), start=1):
         outcomes.append(outcome)
         elapsed = time.monotonic() - started
         left = elapsed / done * (len(todo) - done)
@@ -124,6 +136,51 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         if done < len(todo):
             say(f"{total - len(todo) + done} of {total} runs finished, about {duration(left)} left")
     return outcomes
+
+
+def _together(
+    todo: Sequence[_Job], folders: Folders, options: Options, say: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """Train the runs of models with frozen encoders, all runs of a model and training set at once."""
+    from ser_scripts.runs.train_frozen import train_frozen
+
+    groups: dict[tuple[str, ...], list[_Job]] = {}
+    for job in todo:
+        groups.setdefault((job.run.model.name, *job.run.train_corpora), []).append(job)
+    for name, group in groups.items():
+        started = time.monotonic()
+        with contextlib.ExitStack() as locks:
+            for job in group:
+                locks.enter_context(_lock(job.run, folders))
+            mine = [
+                job
+                for job in group
+                if not _is_finished(job.run, job.identity, folders, job.manifests, force=False)
+            ]
+            status, message = "finished", ""
+            try:
+                if mine:
+                    train_frozen(
+                        [(job.run, job.identity, job.prepared) for job in mine],
+                        {corpus: manifest for job in mine for corpus, manifest in job.manifests.items()},
+                        folders,
+                        device=options.device,
+                        report=functools.partial(_say_of, say, name[0]),
+                    )
+            except Finding as finding:
+                status, message = "failed", str(finding)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise BadInput(f"no space left on the disk of {folders.runs} or {folders.cache}; free some") from error
+        seconds = (time.monotonic() - started) / len(group)
+        for job in group:
+            there = all(job is not other for other in mine)
+            yield Outcome(job.run.folder, "already finished" if there else status, seconds, message)
+
+
+def _say_of(say: Callable[[str], None], model: str, text: str) -> None:
+    say(f"{model}  {text}")
 
 
 def _here(
@@ -167,11 +224,17 @@ def _print_line(text: str) -> None:
 def write_clips(root: Path, manifests: Sequence[Manifest]) -> None:
     """Write what the evaluation needs to know of the clips; rows of other corpora that stand there already stay."""
     file = root / run_folder.CLIPS
-    tables = [manifest.clips[run_folder.CLIP_COLUMNS].astype(str) for manifest in manifests]
+    tables = [
+        manifest.clips[[*run_folder.CLIP_COLUMNS, *(run_folder.VOTES_PREFIX + label for label in manifest.votes)]]
+        for manifest in manifests
+    ]
+    tables = [table.astype(str) for table in tables]
     if file.is_file():
         before = run_folder.read_table(file, run_folder.CLIP_COLUMNS)
         tables.append(before[~before["corpus"].isin([manifest.corpus for manifest in manifests])])
-    run_folder.write_table(file, pd.concat(tables).sort_values(["corpus", "path"]))
+    table = pd.concat(tables).fillna("").sort_values(["corpus", "path"])
+    votes = sorted(column for column in table.columns if column not in run_folder.CLIP_COLUMNS)
+    run_folder.write_table(file, table[[*run_folder.CLIP_COLUMNS, *votes]])
 
 
 def write_plan(root: Path, plan: Plan) -> None:
@@ -216,7 +279,9 @@ def _below(run: Run) -> str:
     return run.folder.relative_to(run.experiment.name).as_posix()
 
 
-def _is_finished(run: Run, identity: dict[str, Any], folders: Folders, *, force: bool) -> bool:
+def _is_finished(
+    run: Run, identity: dict[str, Any], folders: Folders, manifests: Mapping[str, Manifest], *, force: bool
+) -> bool:
     """Whether the run is there, of the same spec and data; a different one in its place is an error, or moved aside."""
     final = folders.runs / run.folder
     for place in (final, final.with_name(final.name + run_folder.PARTIAL_SUFFIX)):
@@ -227,7 +292,11 @@ def _is_finished(run: Run, identity: dict[str, Any], folders: Folders, *, force:
         old = run_folder.read_json(place / run_folder.SPEC)
         difference = _differences(old, identity)
         if difference and not force:
-            listing = "\n".join(f"  {line}" for line in difference[:10])
+            known, now = old.get("manifest_sha256") or {}, identity["manifest_sha256"]
+            differing = [name for name in now if name in known and known[name] != now[name]]
+            root = folders.runs / run.experiment.name
+            difference = difference[:10] + changed_clips(place, root, run.split.table, manifests, differing)
+            listing = "\n".join(f"  {line}" for line in difference)
             raise BadInput(
                 f"{place} was made from another spec or other data:\n{listing}\n"
                 "Give the experiment another name, or use --force to move the old folder aside."
@@ -261,20 +330,30 @@ def execute_run(
     """Train one run, or go on where a kill left it; leaves the run folder whole or `.partial`."""
     run, started = job.run, time.monotonic()
     name = f"{prefix}  {_below(run)}"
+
+    def report(text: str) -> None:
+        say(f"{name}  {text}")
+
     try:
         with _lock(run, folders):
-            if _is_finished(run, job.identity, folders, force=False):  # by another process, in the meantime
-                return Outcome(run.folder, "already finished", 0.0)
-            train_run(
-                run,
-                job.identity,
-                job.manifests,
-                folders,
-                device=options.device,
-                loader_workers=options.loader_workers,
-                allow_imports=options.allow_imports,
-                report=lambda text: say(f"{name}  {text}"),
-            )
+            status = "already finished"  # by another process, in the meantime
+            if not _is_finished(run, job.identity, folders, job.manifests, force=False):
+                status = "finished"
+                train_run(
+                    run,
+                    job.identity,
+                    job.manifests,
+                    job.prepared,
+                    folders,
+                    device=options.device,
+                    loader_workers=options.loader_workers,
+                    allow_imports=options.allow_imports,
+                    report=report,
+                )
+            if further := lacking(run, job.prepared, folders, force=options.force):
+                if status == "already finished":
+                    status = "tested under further conditions"
+                add_conditions(run, further, job.prepared, folders, device=options.device, report=report)
     except Finding as finding:
         return Outcome(run.folder, "failed", time.monotonic() - started, str(finding))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -286,7 +365,7 @@ def execute_run(
         ) from error
     finally:
         gc.collect()  # the Trainer's cycles would keep clips and weights of runs that are done
-    return Outcome(run.folder, "finished", time.monotonic() - started)
+    return Outcome(run.folder, status, time.monotonic() - started)
 
 
 def _is_disk_full(error: BaseException, folders: Folders) -> bool:

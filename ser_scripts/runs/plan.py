@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-from ser_eval.run_folder import RUN, run_name
 
+from ser_eval.run_folder import RUN, run_name
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.manifest import Manifest, build_manifest
+from ser_scripts.protocols import Protocol, resolve
 from ser_scripts.runs.heard import Heard, heard_by
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
-from ser_scripts.specs.base import nearest, parse, read_spec_file
 from ser_scripts.specs.augmentation import AugmentationSpec
+from ser_scripts.specs.base import nearest, parse, read_spec_file
 from ser_scripts.specs.corpora import CorpusSpec
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.splits import ProtocolSplit
 from ser_scripts.specs.translate import is_older_experiment, is_older_model, translate_experiment, translate_model
 from ser_scripts.splits import Split, draw
-
+from ser_scripts.tasks import Task, check_names, make_task
 
 MAX_NAME = 200
 """Characters of a folder's name; file systems end at 255 bytes."""
@@ -37,6 +39,8 @@ class Experiment:
     models: tuple[ModelSpec, ...]
     messages: tuple[str, ...]
     """What was translated from an older form, one line each."""
+    protocol: Protocol | None = None
+    """The named protocol that has filled in split, task and label set of `spec`."""
     seed_flags: bool = False
     """The seeds come from --low-seed and --high-seed, so there may be more in the file."""
 
@@ -58,11 +62,15 @@ class Run:
     split_seed: int
     train_seed: int
     split: Split
-    labels: tuple[str, ...]
-    left_out: tuple[tuple[str, str, str], ...]
-    """Clips of the training corpora whose class is not in the task: (corpus, path, class)."""
+    task: Task
+    protocol: Protocol | None
     base: Path
     init_from: Path | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, sorted."""
+        return self.task.labels
 
     @property
     def train_corpora(self) -> list[str]:
@@ -75,18 +83,22 @@ class Run:
         model = self.model.name + (f"+{self.augmentation.name}" if self.augmentation else "")
         name = run_name(self.seed, self.split.fold)
         if len(name) > MAX_NAME:
-            raise BadInput(f"the folder of fold '{self.split.fold[:40] if self.split.fold else ''}...' would have a name "
-                           f"of {len(name)} characters; give speakers and groups names of at most {MAX_NAME - 30}")
+            raise BadInput(
+                f"the folder of fold '{self.split.fold[:40] if self.split.fold else ''}...' would have a name "
+                f"of {len(name)} characters; give speakers and groups names of at most {MAX_NAME - 30}"
+            )
         return Path(self.experiment.name) / model / "+".join(self.train_corpora) / name
 
     def resolved_spec(self) -> dict[str, Any]:
         """The part of experiment and model that this run's numbers depend on; its digest identifies the run."""
         whole = self.experiment.model_dump(mode="json", by_alias=True)
-        kept = ("classes", "preprocess", "split", "test", "allow_dropped")
+        kept = ("preprocess", "split", "test", "allow_dropped")
         return {
             "experiment": {key: whole[key] for key in kept}
             | {
                 "name": self.experiment.name,
+                "protocol": self.protocol.identity() if self.protocol else None,
+                "task": {**self.task.spec.model_dump(mode="json", exclude={"preset"}), "labels": list(self.labels)},
                 "train": [corpus.model_dump(mode="json") for corpus in self.train],
                 "augmentation": self.augmentation.model_dump(mode="json", by_alias=True) if self.augmentation else None,
             },
@@ -114,6 +126,8 @@ class Plan:
     runs: tuple[Run, ...]
     refused: tuple[tuple[int, str], ...]
     """(seed, reason) of every split that would not be honest or cannot be made."""
+    tasks: dict[str, Task]
+    """Of each training set, by the names of its corpora joined by `+`."""
 
 
 def load_experiment(
@@ -143,7 +157,11 @@ def load_experiment(
     mine = [item for item in overrides if not item.startswith("model.")]
     theirs = [item.removeprefix("model.") for item in overrides if item.startswith("model.")]
     apply_overrides(content, mine)
-    spec = parse(ExperimentSpec, content, source=str(file), kind="experiment")
+    spec, protocol = resolve(
+        parse(ExperimentSpec, content, source=str(file), kind="experiment"), base=file.parent, source=str(file)
+    )
+    if protocol is not None:
+        messages += protocol.lines()
     models = []
     for name in spec.models:
         place = find_model(name, file.parent)
@@ -163,7 +181,7 @@ def load_experiment(
         listing = "; ".join(f"{model.name}: {', '.join(sorted(model.factors)) or 'none'}" for model in models)
         raise BadInput(f"{file}: its models declare different factors ({listing}); give all of them the same keys")
     flags = low_seed is not None or high_seed is not None
-    return Experiment(file, spec, tuple(models), tuple(messages), seed_flags=flags)
+    return Experiment(file, spec, tuple(models), tuple(messages), protocol, seed_flags=flags)
 
 
 def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[ModelSpec, list[str]]:
@@ -223,6 +241,7 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
         name: build_manifest(
             corpus,
             data=folders.data,
+            locations=folders.locations,
             cache=folders.cache,
             base=experiment.base,
             allow_dropped=spec.allow_dropped,
@@ -231,11 +250,20 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
         for name, corpus in corpora.items()
     }
     _check_allowed(experiment, manifests)
+    kind = spec.split
+    assert not isinstance(kind, ProtocolSplit)  # load_experiment has resolved it
+    manifests = _without_refused(experiment, corpora, manifests, folders, progress)
+    labels = {name: set(manifest.clips["class_id"]) for name, manifest in manifests.items()}
+    check_names(spec.task_map, list(corpora.values()), labels, source=str(experiment.file))
+    tables = {name: manifest.clips for name, manifest in manifests.items()}
+    copies = near_copies(manifests, folders, progress) if len(manifests) > 1 else []
     runs: list[Run] = []
     refused: list[tuple[int, str]] = []
+    tasks: dict[str, Task] = {}
     for train in spec.train:
-        clips, labels, left_out = _task_clips(experiment, train, manifests)
-        absent = {(corpus, path) for corpus, path, _ in left_out}
+        task, clips = make_task(spec.task_map, train, spec.test, tables, source=str(experiment.file))
+        tasks["+".join(corpus.name for corpus in train)] = task
+        absent = {(corpus, path) for corpus, path, _ in task.left_out}
         for name, manifest in manifests.items():
             absent |= {(name, path) for path in manifest.dropped["path"]}
         drawn: dict[tuple[int, Heard], list[Split]] = {}
@@ -248,16 +276,19 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                     try:
                         drawn[key] = draw(
                             clips,
-                            spec.split,
+                            kind,
                             split_seed,
                             train_corpora=[corpus.name for corpus in train],
                             seen=heard.trained,
                             selected=heard.selected,
                             base=experiment.base,
                             left_out=frozenset(absent),
+                            roots={name: manifest.root for name, manifest in manifests.items()},
+                            untrained_allowed=task.across == "masked",
                         )
                         for split in drawn[key]:
                             _refuse_recordings(split, clips, heard)
+                            _refuse_copies(split, copies)
                     except SplitRefused as refusal:
                         drawn[key] = []
                         refused.append((seed, str(refusal)))
@@ -271,19 +302,46 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                         split_seed=split_seed,
                         train_seed=train_seed,
                         split=split,
-                        labels=labels,
-                        left_out=left_out,
+                        task=task,
+                        protocol=experiment.protocol,
                         base=experiment.base.resolve(),
                         init_from=start,
                     )
                     for augmentation in spec.augmentations
                     for split in drawn[key]
                 ]
-    return Plan(experiment, manifests, tuple(runs), tuple(refused))
+    return Plan(experiment, manifests, tuple(runs), tuple(refused), tasks)
+
+
+def _without_refused(
+    experiment: Experiment,
+    corpora: Mapping[str, CorpusSpec],
+    manifests: dict[str, Manifest],
+    folders: Folders,
+    progress: Callable[[str], None],
+) -> dict[str, Manifest]:
+    """The manifests without clips that the preprocessing refuses and the experiment allows to drop."""
+    if not experiment.spec.preprocess:
+        return manifests
+    from ser_scripts.audio.store import without_refused
+
+    return {
+        name: without_refused(
+            manifest,
+            experiment.spec.preprocess,
+            folders.cache,
+            allowed=experiment.spec.allow_dropped,
+            by_stem=corpora[name].kind == "named",
+            progress=counter(progress, f"preprocessing {name}"),
+            base=experiment.base,
+        )
+        for name, manifest in manifests.items()
+    }
 
 
 def _check_allowed(experiment: Experiment, manifests: dict[str, Manifest]) -> None:
     """Refuse entries of allow_dropped that name no clip: a slip there would hide that a clip is gone."""
+    stems: dict[str, set[str]] = {}
     for entry in experiment.spec.allow_dropped:
         corpus, _, path = entry.partition("/")
         if corpus not in manifests:
@@ -291,14 +349,17 @@ def _check_allowed(experiment: Experiment, manifests: dict[str, Manifest]) -> No
                 f"{experiment.file}: allow_dropped: '{entry}' names none of the experiment's corpora "
                 f"({', '.join(sorted(manifests))}); expected <corpus>/<path>"
             )
-        manifest = manifests[corpus]
-        stems = {PurePosixPath(one).stem for table in (manifest.clips, manifest.dropped) for one in table["path"]}
-        if PurePosixPath(path).stem not in stems:
-            raise BadInput(f"{experiment.file}: allow_dropped: '{entry}' names no clip{nearest(path, stems)}")
+        if corpus not in stems:
+            tables = (manifests[corpus].clips, manifests[corpus].dropped)
+            stems[corpus] = {PurePosixPath(one).stem for table in tables for one in table["path"]}
+        if PurePosixPath(path).stem not in stems[corpus]:
+            raise BadInput(f"{experiment.file}: allow_dropped: '{entry}' names no clip{nearest(path, stems[corpus])}")
 
 
 def _refuse_recordings(split: Split, clips: pd.DataFrame, heard: Heard) -> None:
     """Refuse a split that holds recordings which an initial checkpoint knows under another corpus' name."""
+    if heard == Heard():
+        return
     table = split.table.merge(clips[["corpus", "path", "audio_sha256"]], on=["corpus", "path"], validate="1:1")
     for side in ("validation", "test"):
         if known := heard.meets(table[table["split"] == side], sides=[side]):
@@ -309,37 +370,39 @@ def _refuse_recordings(split: Split, clips: pd.DataFrame, heard: Heard) -> None:
             )
 
 
-def _task_clips(
-    experiment: Experiment, train: tuple[CorpusSpec, ...], manifests: dict[str, Manifest]
-) -> tuple[pd.DataFrame, tuple[str, ...], tuple[tuple[str, str, str], ...]]:
-    """Clips of one training set and the test corpora, the labels of the task, and what the task leaves out."""
-    spec = experiment.spec
-    own = pd.concat([manifests[corpus.name].clips for corpus in train], ignore_index=True)
-    present = sorted(set(own["class_id"]))
-    if spec.classes is not None:
-        absent = [label for label in spec.classes if label not in present]
-        if absent:
-            raise BadInput(
-                f"{experiment.file}: classes: no clip of {', '.join(c.name for c in train)} has the label "
-                f"{', '.join(map(repr, absent))}; labels there: {', '.join(present)}"
-            )
-    labels = tuple(sorted(spec.classes)) if spec.classes is not None else tuple(present)
-    if len(labels) < 2:
-        found = f"{', '.join(corpus.name for corpus in train)} has {', '.join(labels) or 'none'}"
-        raise BadInput(f"{experiment.file}: a task needs at least two classes; {found}")
-    for corpus in spec.test:
-        shared = sorted(set(manifests[corpus.name].clips["class_id"]) & set(labels))
-        if len(shared) < 2:
-            raise BadInput(
-                f"{experiment.file}: test corpus '{corpus.name}' shares {', '.join(shared) or 'no class'} with the task "
-                f"({', '.join(labels)}); a test needs two classes"
-            )
-    inside = own["class_id"].isin(labels)
-    outside = own.loc[~inside, ["corpus", "path", "class_id"]].sort_values(["corpus", "path"])
-    names = {corpus.name for corpus in train}
-    others = [manifests[corpus.name].clips for corpus in spec.test if corpus.name not in names]
-    clips = pd.concat([own[inside], *others], ignore_index=True)
-    return clips, labels, tuple(outside.itertuples(index=False, name=None))
+def near_copies(
+    manifests: Mapping[str, Manifest], folders: Folders, progress: Callable[[str], None]
+) -> list[tuple[str, str, float]]:
+    """Near duplicates under two speakers' names, which no split keeps together; within one corpus speakers do."""
+    from ser_scripts.audio.fingerprint import near_duplicates_across
+
+    clips = pd.concat([manifest.clips for manifest in manifests.values()], ignore_index=True)
+    return near_duplicates_across(
+        clips, manifests, folders.cache, lambda name: counter(progress, f"listening for copies in {name}")
+    )
+
+
+def copies_across_sides(split: Split, copies: Sequence[tuple[str, str, float]]) -> list[str]:
+    """The near duplicates that stand on two sides of a split, as `<one> ~ <other>`."""
+    if not copies:
+        return []
+    used = split.table[split.table["split"] != "unused"]
+    sides = dict(zip(used["corpus"] + "/" + used["path"], used["split"], strict=True))
+    return [
+        f"{one} ({sides[one]}) ~ {other} ({sides[other]})"
+        for one, other, _ in copies
+        if one in sides and other in sides and sides[one] != sides[other]
+    ]
+
+
+def _refuse_copies(split: Split, copies: Sequence[tuple[str, str, float]]) -> None:
+    """Refuse a split that tests a re-encoded, cut or turned-down copy of what it trains on."""
+    if found := copies_across_sides(split, copies):
+        more = f", ... ({len(found)} in all)" if len(found) > 5 else ""
+        raise SplitRefused(
+            f"split '{split.kind}', seed {split.split_seed}: near duplicates across sides: {', '.join(found[:5])}"
+            f"{more}; each pair sounds like one recording (`ser describe` says how alike): keep one of the two"
+        )
 
 
 def _init_folder(model: ModelSpec, experiment: Experiment, folders: Folders) -> Path | None:

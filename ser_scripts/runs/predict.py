@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,25 +10,32 @@ import pandas as pd
 from ser_eval import run_folder
 from ser_eval.evaluate import evaluate_predictions
 
+from ser_scripts.audio.preprocess import chain_inputs
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.files import writable_folder
 from ser_scripts.leaks import read_delimited
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.check import corpus_spec
+from ser_scripts.runs.conditions import conditioned_chain, recorded_conditions
 from ser_scripts.runs.execute import find_device, write_clips
 from ser_scripts.runs.train_run import prediction_table
 from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import folders
 from ser_scripts.specs.base import parse
+from ser_scripts.specs.corpora import CorpusSpec
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.preprocess import PreprocessSpec
+from ser_scripts.specs.task import TaskSpec
+from ser_scripts.tasks import names_of, relabelled
 
 TABLE_COLUMNS = ["model_name", "dataset_name", "model_path", "eval_csv_path", "eval_out_path"]
 
 
 def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[str], None]) -> None:
     """Predict on all clips of a corpus with every finished run of an experiment that kept its weights.
+
+    The corpus goes through the test conditions of the runs, too, but for those that read a twin folder.
 
     Raises:
         SplitRefused: if a run has trained or selected on speakers or recordings of that corpus
@@ -36,11 +44,17 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
     spec = corpus_spec(corpus)
     where = folders()
     manifest = build_manifest(
-        spec, data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {spec.name}")
+        spec,
+        data=where.data,
+        locations=where.locations,
+        cache=where.cache,
+        base=Path(),
+        progress=counter(say, f"reading {spec.name}"),
     )
     runs = run_folder.find_runs(folder)
     if not runs:
         raise BadInput(f"{folder} holds no finished run; train first")
+    mapped: dict[Path, Manifest] = {}
     for run in runs:  # all of them before the first is predicted, so that a cell never holds some seeds only
         own = {*run.record["train_corpora"], *run.record["test_corpora"]}
         if spec.name in own:
@@ -50,7 +64,8 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
             )
         if run.spec["model"]["training"]["save_model"] == "none":
             raise BadInput(f"{run.path} kept no weights (training.save_model is 'none')")
-        if len(shared := sorted(set(manifest.clips["class_id"]) & set(run.record["labels"]))) < 2:
+        mapped[run.path] = _mapped(run, spec, manifest)
+        if len(shared := sorted(set(mapped[run.path].clips["class_id"]) & set(run.record["labels"]))) < 2:
             raise BadInput(
                 f"'{spec.name}' shares {', '.join(shared) or 'no class'} with the labels of {run.path} "
                 f"({', '.join(run.record['labels'])}); a test needs two classes"
@@ -60,9 +75,39 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
     write_clips(folder, [manifest])
     for run in runs:
         target = run.path / run_folder.prediction_file(spec.name)
-        table = predict_clips(run.path / run_folder.MODEL, manifest, _preprocess(run), device=device, say=say)
+        mine = mapped[run.path]
+        chain = _preprocess(run)
+        table = predict_clips(run.path / run_folder.MODEL, mine, chain, device=device, say=say)
         run_folder.write_table(target, table)
+        for condition in recorded_conditions(run):
+            if condition.twin is not None:
+                say(f"{run.path}: {spec.name} is not tested under '{condition.name}', which reads other files")
+                continue
+            steps = conditioned_chain(condition.steps, chain)
+            degraded = predict_clips(run.path / run_folder.MODEL, mine, steps, device=device, say=say)
+            run_folder.write_table(run.path / run_folder.prediction_file(spec.name, condition.name), degraded)
+        if moves := relabelled(manifest.clips["class_id"], mine.clips["class_id"]):
+            relabelled_before = run.record.get("relabelled", {})
+            run_folder.write_json(
+                run.path / run_folder.RUN, run.record | {"relabelled": {**relabelled_before, spec.name: moves}}
+            )
         say(f"{target}: {len(table)} clips")
+
+
+def _mapped(run: run_folder.RunFolder, corpus: CorpusSpec, manifest: Manifest) -> Manifest:
+    """The manifest with the classes of the run's task; labels outside it stay, for the evaluation to name."""
+    content = run.spec["experiment"].get("task")
+    if content is None:
+        return manifest
+    task = parse(
+        TaskSpec,
+        {key: value for key, value in content.items() if key != "labels"},
+        source=str(run.path / run_folder.SPEC),
+        kind="run record",
+    )
+    labels = manifest.clips["class_id"]
+    new = {label: task.new_label(label, names_of(corpus)) or label for label in sorted(set(labels))}
+    return dataclasses.replace(manifest, clips=manifest.clips.assign(class_id=labels.map(new)))
 
 
 def _refuse_other_weights(run: run_folder.RunFolder) -> None:
@@ -86,7 +131,11 @@ def _refuse_heard(run: Path, manifest: Manifest) -> None:
 
 
 def _preprocess(run: run_folder.RunFolder) -> tuple[PreprocessSpec, ...]:
-    """The preprocessing steps that a run was trained with."""
+    """The preprocessing steps that a run was trained with, with the files that it was trained with.
+
+    Raises:
+        BadInput: if a file that a step names has gone or changed
+    """
     content = run.spec["experiment"]
     probe = {
         "name": content["name"],
@@ -94,9 +143,12 @@ def _preprocess(run: run_folder.RunFolder) -> tuple[PreprocessSpec, ...]:
         "models": ["any"],
         "split": content["split"],
         "test": content["test"],
-        "preprocess": content["preprocess"],
+        "preprocess": run.record["preprocess"],
     }
-    return parse(ExperimentSpec, probe, source=str(run.path / run_folder.SPEC), kind="run record").preprocess
+    chain = parse(ExperimentSpec, probe, source=str(run.path / run_folder.RUN), kind="run record").preprocess
+    if chain_inputs(chain, Path()) != run.record["inputs"].get("preprocess_sha256", {}):
+        raise BadInput(f"{run.path}: files of its preprocessing (weights, sounds) have changed since it was trained")
+    return chain
 
 
 def predict_clips(
@@ -108,25 +160,15 @@ def predict_clips(
     say: Callable[[str], None],
 ) -> pd.DataFrame:
     """Predictions of a saved model on every clip of a manifest."""
-    import torch
-
     from ser_scripts.audio.store import open_store
-    from ser_scripts.modeling.model import SerModel
-    from ser_scripts.training.data import Clip, FeatureSource
-    from ser_scripts.training.loop import predict_logits, softmax
+    from ser_scripts.runs.predictor import load_predictor
+    from ser_scripts.training.probabilities import softmax
 
-    if not (model_folder / "config.json").is_file():
-        raise BadInput(f"{model_folder}: no saved model there (training.save_model 'none' keeps no weights)")
-    model = SerModel.load(model_folder)
-    target = torch.device(find_device(device))
-    torch.set_num_threads(model.spec.training.threads)
-    model.to(target)
-    store = open_store(manifest, model.encoder.sample_rate_hz, preprocess, folders().cache, counter(say, "decoding"))
-    rows = manifest.clips
-    clips = [Clip(corpus, path, -1) for corpus, path in zip(rows["corpus"], rows["path"], strict=True)]
-    source = FeatureSource(clips, {manifest.corpus: store}, model.encoder)
-    logits = predict_logits(model, source, model.spec.training, target)
-    return prediction_table(rows, softmax(logits), list(model.labels))
+    where = folders()
+    predictor = load_predictor(model_folder, where, device=find_device(device), report=say)
+    store = open_store(manifest, predictor.sample_rate_hz, preprocess, where.cache, counter(say, "decoding"))
+    logits = predictor.logits(manifest.corpus, store, list(manifest.clips["path"]))
+    return prediction_table(manifest.clips, softmax(logits), list(predictor.labels))
 
 
 def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]) -> list[str]:
@@ -155,7 +197,12 @@ def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]
         if corpus.kind != "csv":
             raise BadInput(f"{file}: eval_csv_path: '{csv}' is neither a .csv or .tsv file nor a folder with test.csv")
         manifest = build_manifest(
-            corpus, data=where.data, cache=where.cache, base=Path(), progress=counter(say, f"reading {corpus.name}")
+            corpus,
+            data=where.data,
+            locations=where.locations,
+            cache=where.cache,
+            base=Path(),
+            progress=counter(say, f"reading {corpus.name}"),
         )
         if record.is_file():
             _refuse_heard(record.parent, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,9 @@ from ser_scripts.audio.store import ClipStore, open_store
 from ser_scripts.features.embeddings import Embeddings, clip_key, open_embeddings
 from ser_scripts.manifest import Manifest
 from ser_scripts.modeling.frozen import FrozenEncoder, FrozenModel, frozen_encoder, kept
+from ser_scripts.runs.conditions import Prepared, open_conditions, predict_conditions
 from ser_scripts.runs.plan import Run
+from ser_scripts.runs.predictor import HeadPredictor
 from ser_scripts.runs.progress import counter
 from ser_scripts.runs.train_run import DEVICE, environment, finish, prediction_table, run_record
 from ser_scripts.settings import Folders
@@ -83,7 +86,7 @@ def embed_table(
 
 
 def train_frozen(
-    runs: Sequence[tuple[Run, dict[str, Any]]],
+    runs: Sequence[tuple[Run, dict[str, Any], Prepared]],
     manifests: Mapping[str, Manifest],
     folders: Folders,
     *,
@@ -93,7 +96,7 @@ def train_frozen(
     """Train the runs of one model and leave a run folder of each; the caller holds their locks.
 
     Args:
-        runs: runs of one model, each with its identity
+        runs: runs of one model and training set, each with its identity and its prepared conditions
         manifests: of all their corpora
         folders: where things lie
         device: where the encoder runs; heads train on the CPU
@@ -106,7 +109,7 @@ def train_frozen(
     used = sorted(
         {
             clip
-            for run, _ in runs
+            for run, *_ in runs
             for clip in run.split.table.loc[run.split.table["split"] != "unused", ["corpus", "path"]].itertuples(
                 index=False, name=None
             )
@@ -119,6 +122,7 @@ def train_frozen(
             first.experiment.preprocess,
             folders.cache,
             counter(report, f"decoding {corpus}"),
+            base=first.base,
         )
         for corpus in sorted({corpus for corpus, _ in used})
     }
@@ -126,7 +130,7 @@ def train_frozen(
     jobs: list[HeadJob] = []
     owners: list[int] = []
     truths = _truths(runs, table)
-    for number, (run, _) in enumerate(runs):
+    for number, (run, *_) in enumerate(runs):
         candidates = _candidates(run, table, truths)
         jobs += candidates
         owners += [number] * len(candidates)
@@ -142,11 +146,13 @@ def train_frozen(
         workers=os.cpu_count() or 1,
         progress=lambda done, total: report(f"{done} of {total} heads trained") if done == total else None,
     )
-    for number, (run, identity) in enumerate(runs):
+    for number, (run, identity, prepared) in enumerate(runs):
         mine = [head for head, owner in zip(trained, owners, strict=True) if owner == number]
-        _write(run, identity, manifests, folders, encoder, table, _choose(mine, run.model), began, device)
+        _write(
+            run, identity, prepared, manifests, stores, folders, encoder, table, _choose(mine, run.model), began, device, report
+        )
     seconds = round((time.monotonic() - clock) / len(runs), 3)
-    for run, _ in runs:
+    for run, *_ in runs:
         partial = _partial(run, folders)
         record = run_folder.read_json(partial / run_folder.RUN) | {"seconds": seconds}
         run_folder.write_json(partial / run_folder.RUN, record)
@@ -158,11 +164,11 @@ def _partial(run: Run, folders: Folders) -> Path:
     return final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
 
 
-def _truths(runs: Sequence[tuple[Run, dict[str, Any]]], table: Table) -> NDArray[np.int64]:
+def _truths(runs: Sequence[tuple[Run, dict[str, Any], Prepared]], table: Table) -> NDArray[np.int64]:
     """Index of every clip's label; -1 for clips whose label the task does not have."""
     index = {label: number for number, label in enumerate(runs[0][0].labels)}
     truths = np.full(len(table.values), -1, dtype=np.int64)
-    for run, _ in runs:
+    for run, *_ in runs:
         clips = run.split.table[run.split.table["split"] != "unused"]
         for corpus, path, label in clips[["corpus", "path", "class_id"]].itertuples(index=False, name=None):
             truths[table.rows[corpus, path]] = index.get(label, -1)
@@ -210,17 +216,21 @@ def _choose(heads: Sequence[TrainedHead], spec: ModelSpec) -> TrainedHead:
 def _write(
     run: Run,
     identity: dict[str, Any],
+    prepared: Prepared,
     manifests: Mapping[str, Manifest],
+    stores: Mapping[str, ClipStore],
     folders: Folders,
     encoder: FrozenEncoder,
     table: Table,
     head: TrainedHead,
     began: datetime.datetime,
     device: str,
+    report: Callable[[str], None],
 ) -> None:
     """Everything of a run folder, still under its partial name."""
     partial = _partial(run, folders)
-    (partial / run_folder.PREDICTIONS).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed; heads train in seconds
+    (partial / run_folder.PREDICTIONS).mkdir(parents=True)
     run_folder.write_json(partial / run_folder.SPEC, identity)
     run_folder.write_text(partial / DEVICE, device)
     write_split(run.split, partial)
@@ -233,9 +243,18 @@ def _write(
         index = [table.rows[clip] for clip in zip(rows["corpus"], rows["path"], strict=True)]
         predictions = prediction_table(rows, softmax(model.logits(table.values[index])), list(run.labels))
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
+    degraded = open_conditions(run, run.experiment.conditions, prepared, folders, encoder.sample_rate_hz, report)
+    predictor = HeadPredictor(model, folders, device, report)
+    tested_under = predict_conditions(degraded, run, prepared, predictor, partial, device)
     if run.model.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
     run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
     record = run_record(run, dict(manifests), identity, Trained(head.history, head.selected, None), encoder.identity, began)
-    record |= {"device": device, "seconds": 0.0, "augmentation_inputs": {}, "layer": head.layer}
+    used = clips[clips["split"] != "unused"]
+    record |= {"conditions": tested_under, "device": device, "seconds": 0.0, "augmentation_inputs": {}}
+    record["layer"] = head.layer
+    record["preprocess_events"] = {
+        corpus: stores[corpus].event_counts(list(used.loc[used["corpus"] == corpus, "path"]))
+        for corpus in sorted(set(used["corpus"]))
+    }
     run_folder.write_json(partial / run_folder.RUN, record)

@@ -12,24 +12,30 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ser_eval import run_folder
-from ser_scripts import __version__
+from ser_scripts import __version__, votes
+from ser_scripts.audio.preprocess import chain_inputs, resolve_chain
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import Manifest
+from ser_scripts.runs.conditions import Prepared, open_conditions, predict_conditions
 from ser_scripts.runs.heard import Heard, heard_by
 from ser_scripts.runs.plan import Plan, Run
+from ser_scripts.runs.predictor import NetworkPredictor
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.augmentation import AugmentationSpec
-from ser_scripts.specs.model import PretrainedEncoder
+from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.splits import write_split
+from ser_scripts.training.history import BEST, CHECKPOINTS, LAST
 
 DEVICE = "device.txt"
 """In a `.partial` folder: what it was trained on so far; another device would give other bits."""
@@ -39,6 +45,7 @@ def train_run(
     run: Run,
     identity: dict[str, Any],
     manifests: dict[str, Manifest],
+    prepared: Prepared,
     folders: Folders,
     *,
     device: str,
@@ -56,20 +63,18 @@ def train_run(
     from ser_scripts.modeling.model import SerModel
     from ser_scripts.training import loop
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet
-    from ser_scripts.training.seeding import derive, seed_everything
+    from ser_scripts.training.probabilities import softmax
+    from ser_scripts.training.seeding import derive, fix_arithmetic, seed_everything
 
     spec = run.model
     began = datetime.datetime.now(datetime.UTC)
     clock = time.monotonic()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS is not deterministic
-    torch.set_num_threads(spec.training.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    fix_arithmetic(spec.training.threads)
 
     final = folders.runs / run.folder
     partial = final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
     if (partial / run_folder.RUN).is_file():  # killed between the last file and the rename
-        _finish(partial, final)
+        finish(partial, final)
         return
     partial.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(partial / run_folder.SPEC, identity)
@@ -90,9 +95,13 @@ def train_run(
             run.experiment.preprocess,
             folders.cache,
             counter(report, f"decoding {corpus}"),
+            base=run.base,
         )
         for corpus in sorted(set(used["corpus"]))
     }
+
+    conditions = run.experiment.conditions
+    degraded = open_conditions(run, conditions, prepared, folders, encoder.sample_rate_hz, report)
 
     def source(side: str, corpus: str | None = None) -> FeatureSource:
         rows = table[(table["split"] == side) & ((table["corpus"] == corpus) | (corpus is None))]
@@ -104,8 +113,20 @@ def train_run(
         return FeatureSource(clips, stores, encoder)
 
     train_side = source("train")
-    counts = [sum(clip.label == number for clip in train_side.clips) for number in range(len(labels))]
-    weights = class_weights(counts) if spec.loss.class_weights else None
+    counts: list[float] = [sum(clip.label == number for clip in train_side.clips) for number in range(len(labels))]
+    if spec.loss.targets == "votes":
+        targets = _vote_targets(run, manifests)
+        train_side.clips = [replace(clip, target=targets.get((clip.corpus, clip.path))) for clip in train_side.clips]
+        counts = [
+            sum(float(clip.label == number) if clip.target is None else clip.target[number] for clip in train_side.clips)
+            for number in range(len(labels))
+        ]
+    weights = None
+    if spec.loss.class_weights:
+        # A class without a clip here is one that the task masks: the weight 1 is that of no clip.
+        heard = [number for number, count in enumerate(counts) if count > 0 or run.task.across != "masked"]
+        weights = torch.ones(len(counts))
+        weights[heard] = class_weights([counts[number] for number in heard])
     model = SerModel(spec, labels, encoder=encoder, class_weights=weights)
     if run.init_from is not None:
         _initialise_from(model, run.init_from)
@@ -123,7 +144,11 @@ def train_run(
         seed=run.train_seed,
         labels=labels,
         training=TrainingSet(
-            train_side, seed=run.train_seed, augmenter=augmenter, max_seconds=spec.training.max_seconds
+            train_side,
+            seed=run.train_seed,
+            augmenter=augmenter,
+            max_seconds=spec.training.max_seconds,
+            num_labels=len(labels),
         ),
         validation=source("validation"),
         folder=partial,
@@ -132,34 +157,40 @@ def train_run(
         run_name=run.folder.as_posix(),
         report=report,
     )
-    (partial / run_folder.PREDICTIONS).mkdir(exist_ok=True)
+    shutil.rmtree(partial / run_folder.PREDICTIONS, ignore_errors=True)  # of a condition since taken out, after a kill
+    (partial / run_folder.PREDICTIONS).mkdir()
     for corpus in sorted(set(table.loc[table["split"] == "test", "corpus"])):
         test_side = source("test", corpus)
         logits = loop.predict_logits(model, test_side, spec.training, torch.device(device))
         rows = table[(table["split"] == "test") & (table["corpus"] == corpus)]
-        predictions = prediction_table(rows, loop.softmax(logits), labels)
+        predictions = prediction_table(rows, softmax(logits), labels)
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
+    tested_under = predict_conditions(degraded, run, prepared, NetworkPredictor(model, device), partial, device)
 
     if spec.training.save_model == "last":
-        loop.load_weights(model, partial / loop.LAST, torch.device(device))
+        loop.load_weights(model, partial / LAST, torch.device(device))
     if spec.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
     run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
-    record = _record(run, manifests, identity, trained, encoder.identity(), began)
-    record |= {"device": device, "seconds": round(time.monotonic() - clock, 3)}
+    record = run_record(run, manifests, identity, trained, encoder.identity(), began)
+    record |= {"conditions": tested_under, "device": device, "seconds": round(time.monotonic() - clock, 3)}
     record["augmentation_inputs"] = augmenter.input_sha256() if augmenter else {}
+    record["preprocess_events"] = {
+        corpus: store.event_counts(list(used.loc[used["corpus"] == corpus, "path"])) for corpus, store in stores.items()
+    }
+    if spec.loss.targets == "votes":
+        soft = sum(clip.target is not None for clip in train_side.clips)
+        record["targets"] = {"votes": soft, "hard_label_for_want_of_votes": len(train_side.clips) - soft}
     run_folder.write_json(partial / run_folder.RUN, record)
-    _finish(partial, final)
+    finish(partial, final)
 
 
-def _finish(partial: Path, final: Path) -> None:
+def finish(partial: Path, final: Path) -> None:
     """Remove what only a resume needs, and give the folder its name."""
-    from ser_scripts.training import loop
-
-    for leftover in (loop.CHECKPOINTS, loop.BEST):
+    for leftover in (CHECKPOINTS, BEST):
         if (partial / leftover).is_dir():
             shutil.rmtree(partial / leftover)
-    for leftover in (loop.LAST, DEVICE):
+    for leftover in (LAST, DEVICE):
         (partial / leftover).unlink(missing_ok=True)
     partial.rename(final)
 
@@ -199,7 +230,7 @@ def _initialise_from(model: Any, run: Path) -> None:
         ) from None
 
 
-def _record(
+def run_record(
     run: Run,
     manifests: dict[str, Manifest],
     identity: dict[str, Any],
@@ -233,6 +264,8 @@ def _record(
         "splits_possible": run.split.possible,
         "speaker_dependent": run.split.speaker_dependent,
         "speakers_unknown": run.split.speakers_unknown,
+        "validation_shares_speakers": run.split.validation_shares_speakers,
+        "protocol": run.protocol.record() if run.protocol else None,
         "not_comparable": run.split.speaker_dependent or run.model.training.select == "last",
         "split_notes": list(run.split.notes),
         "labels": list(run.labels),
@@ -249,8 +282,13 @@ def _record(
             name: dict(sorted(Counter(manifests[name].set_aside["reason"]).items()))
             for name in identity["manifest_sha256"]
         },
-        "left_out": [dict(zip(("corpus", "path", "class_id"), clip, strict=True)) for clip in run.left_out],
-        "preprocess": [step.model_dump(mode="json") for step in run.experiment.preprocess],
+        "left_out": [dict(zip(("corpus", "path", "class_id"), clip, strict=True)) for clip in run.task.left_out],
+        "relabelled": run.task.relabelled,
+        "not_shared": run.task.not_shared,
+        "across": run.task.across,
+        "preprocess": [
+            step.model_dump(mode="json") for step in resolve_chain(run.experiment.preprocess, run.base)
+        ],
         "code": _code(),
         "started": began.isoformat(timespec="seconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -266,6 +304,7 @@ def _record(
         "init_from": str(run.init_from) if run.init_from else None,
         "inputs": identity["inputs"],
         "seen_speakers": sorted(map(list, heard.trained | heard.selected)),
+        "vote_classes": _vote_classes(run, manifests),
     }
 
 
@@ -326,8 +365,7 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
     Raises:
         BadInput: naming the model and the fault
     """
-    from ser_scripts.modeling.encoders import build_encoder, resolve
-    from ser_scripts.modeling.model import SerModel
+    from ser_scripts.modeling.places import resolve
 
     unchecked = []
     for run in {run.model.name: run for run in runs}.values():
@@ -345,14 +383,84 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
             if isinstance(resolve(name, revision=spec.encoder.revision, models=folders.models), str):
                 unchecked.append(spec.name)
                 continue
+        augmentations = {
+            other.augmentation.name: other.augmentation
+            for other in runs
+            if other.model.name == spec.name and other.augmentation is not None
+        }
         try:
-            encoder = build_encoder(spec.encoder, models=folders.models)
-            model = SerModel(spec, run.labels, encoder=encoder)
-            if run.init_from is not None:
-                _initialise_from(model, run.init_from)
+            if spec.frozen:
+                _check_frozen(spec, folders, augmentations)
+            else:
+                _check_network(run, folders, augmentations)
         except BadInput as error:
             raise BadInput(f"model '{spec.name}': {error}") from None
     return unchecked
+
+
+def _check_frozen(spec: ModelSpec, folders: Folders, augmentations: Mapping[str, AugmentationSpec]) -> None:
+    """Find the encoder of a model with cached hidden states, without building it."""
+    from ser_scripts.modeling.frozen import frozen_encoder
+
+    if augmentations:
+        raise BadInput(
+            f"augmentation '{sorted(augmentations)[0]}' does not go with a frozen encoder, whose hidden states are those of "
+            'clean clips; use "freeze": {"encoder": true}, which hears every clip anew'
+        )
+    assert isinstance(spec.encoder, PretrainedEncoder)
+    encoder = frozen_encoder(spec.encoder, models=folders.models)
+    if isinstance(spec.layers.use, int) and encoder.num_layers is not None and spec.layers.use > encoder.num_layers:
+        raise BadInput(
+            f"layers.use: {encoder.identity['name']} has no layer {spec.layers.use}; valid: 0 to {encoder.num_layers}"
+        )
+
+
+def _check_network(run: Run, folders: Folders, augmentations: Mapping[str, AugmentationSpec]) -> None:
+    """Build a model whose encoder hears every clip."""
+    from ser_scripts.augment.spec_augment import check_features
+    from ser_scripts.modeling.encoders import build_encoder
+    from ser_scripts.modeling.model import SerModel
+
+    encoder = build_encoder(run.model.encoder, models=folders.models)
+    model = SerModel(run.model, run.labels, encoder=encoder)
+    if run.init_from is not None:
+        _initialise_from(model, run.init_from)
+    for augmentation in augmentations.values():
+        if augmentation.features:
+            check_features(augmentation, encoder.features(np.zeros(16000, dtype=np.float32)).shape, run.model.name)
+
+
+def check_votes(plan: Plan) -> None:
+    """Refuse training on votes with corpora that have none.
+
+    Raises:
+        BadInput: naming model and corpus
+    """
+    for run in plan.runs:
+        for corpus in run.train if run.model.loss.targets == "votes" else ():
+            votes.check_votes(plan.manifests[corpus.name], corpus, run.task, run.model.name)
+
+
+def _vote_targets(run: Run, manifests: dict[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
+    """Shares of the votes of every training clip that has some, by corpus and path."""
+    rows = run.split.table[run.split.table["split"] == "train"]
+    return {
+        (corpus.name, path): shares
+        for corpus in run.train
+        for path, shares in votes.vote_targets(
+            manifests[corpus.name], corpus, run.task, list(rows.loc[rows["corpus"] == corpus.name, "path"])
+        ).items()
+    }
+
+
+def _vote_classes(run: Run, manifests: dict[str, Manifest]) -> dict[str, dict[str, str]]:
+    """Of each corpus of the run with votes: which label that raters chose counts for which class."""
+    corpora = {corpus.name: corpus for corpus in (*run.experiment.test, *run.train)}
+    return {
+        name: votes.vote_classes(manifests[name], corpora[name], run.task)
+        for name in sorted(set(run.split.table["corpus"]))
+        if manifests[name].votes
+    }
 
 
 def check_augmentations(plan: Plan, allow_imports: Sequence[str]) -> None:
@@ -369,15 +477,20 @@ def run_identity(
     run: Run, manifests: dict[str, Manifest], folders: Folders, *, allow_imports: Sequence[str]
 ) -> dict[str, Any]:
     """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
-    from ser_scripts.modeling.encoders import locate
+    from ser_scripts.modeling.frozen import frozen_encoder
+    from ser_scripts.modeling.places import locate
 
     inputs: dict[str, Any] = {}
     if isinstance(run.model.encoder, PretrainedEncoder):
         inputs["encoder_sha256"] = locate(run.model.encoder, models=folders.models)[1]["sha256"]
+        if run.model.frozen:
+            inputs["encoder_files"] = frozen_encoder(run.model.encoder, models=folders.models).identity["files"]
     if run.init_from is not None:
         inputs["init_from"] = run_folder.read_json(run.init_from / run_folder.RUN)["spec_digest"]
     if run.augmentation is not None:
         inputs["augmentation_sha256"] = _augmentation_inputs(run, allow_imports)
+    if files := chain_inputs(run.experiment.preprocess, run.base):
+        inputs["preprocess_sha256"] = files
     shas = {name: manifests[name].sha256 for name in sorted(set(run.split.table["corpus"]))}
     return {**run.resolved_spec(), "manifest_sha256": shas, "inputs": inputs}
 

@@ -8,10 +8,12 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import Spec
+from ser_scripts.specs.conditions import Conditions, same_twice
 from ser_scripts.specs.corpora import CorpusSpec
 from ser_scripts.specs.model import NAME_PATTERN
 from ser_scripts.specs.preprocess import PreprocessSpec
 from ser_scripts.specs.splits import SplitSpec
+from ser_scripts.specs.task import TaskSpec
 
 
 class SeedRange(Spec):
@@ -61,17 +63,28 @@ class ExperimentSpec(Spec):
     test: tuple[CorpusSpec, ...] = ()
     """Further corpora to test on, whole."""
     classes: tuple[str, ...] | None = None
-    """The labels of the task, all of the training corpora's when absent; other clips are left out and counted."""
+    """The labels of the task, short for `"task": {"classes": [...]}`; other clips are left out and counted."""
+    task: TaskSpec | None = None
+    """Which labels are merged, dropped and chosen, and what holds across corpora; or the name of a preset. When absent,
+    the labels that all corpora have."""
     models: tuple[str, ...] = Field(min_length=1)
     """Model JSONs: a name (models/<name>.json) or a path, relative to the experiment file or the working directory."""
     augmentations: tuple[AugmentationSpec | None, ...] = Field(default=(None,), min_length=1)
     """Conditions; null is training on clean clips."""
     preprocess: tuple[PreprocessSpec, ...] = ()
     """Steps applied to every clip of every side, in order."""
+    conditions: Conditions = ()
+    """What the test clips also go through, for rows of their own: short names (`clean`, `noise@10dB`, `telephone`,
+    `reverb`, ...) or conditions. Clean clips are always tested; training and validation clips stay clean."""
     split: SplitSpec
     seeds: Seeds = (0,)
     allow_dropped: tuple[str, ...] = ()
     """Clips (`<corpus>/<path>`) that may be missing, unreadable, silent, ... without stopping the run."""
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _protocol_by_name(cls, value: Any) -> Any:
+        return {"kind": "protocol", **value} if isinstance(value, dict) and "protocol" in value else value
 
     @field_validator("train", "test", mode="before")
     @classmethod
@@ -112,11 +125,20 @@ class ExperimentSpec(Spec):
         for what, names in named.items():
             for name in {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{what}: {name!r} stands there twice")
+        if fault := same_twice(self.conditions):
+            raise ValueError(f"conditions: {fault}")
         if self.classes is not None and len(self.classes) < 2:
             raise ValueError("classes: a task needs at least two")
+        if self.classes is not None and self.task is not None:
+            raise ValueError("'classes' is short for 'task': {'classes': [...]}; give one of the two")
         if self.split.kind == "cross_corpus" and not self.test:
             raise ValueError("split 'cross_corpus' needs at least one corpus under 'test'")
         return self
+
+    @property
+    def task_map(self) -> TaskSpec:
+        """`task`, or what its short form `classes` says."""
+        return self.task or TaskSpec(classes=self.classes)
 
     def seed_pairs(self) -> list[tuple[int, int, int]]:
         """(seed, split seed, training seed) of every run; the first is the number in the run folder's name."""

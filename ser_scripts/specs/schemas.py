@@ -10,6 +10,7 @@ from ser_scripts.files import writable_folder
 from ser_scripts.specs.base import Spec
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.task import PRESETS
 
 SCHEMAS: dict[str, type[Spec]] = {"experiment.json": ExperimentSpec, "model.json": ModelSpec}
 
@@ -25,6 +26,8 @@ def schema(name: str) -> str:
         content["properties"]["train"]["items"] = {
             "anyOf": [*name_or_corpus["anyOf"], {"type": "array", "items": name_or_corpus, "minItems": 1}]
         }
+        task = content["properties"]["task"]
+        task["anyOf"] = [{"enum": sorted(PRESETS), "type": "string"}, *task["anyOf"]]
     encoder = content["$defs"].get("PretrainedEncoder")
     if encoder and name == "model.json":
         content["properties"]["encoder"] = {"anyOf": content["properties"]["encoder"]["oneOf"]}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ser_scripts.specs.base import Spec
+from ser_scripts.specs.model import NAME_PATTERN
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -69,13 +70,61 @@ class LeaveOneGroupOut(SplitBase):
 
     kind: Literal["leave_one_group_out"]
     validation_share: Share = 0.2
+    validation_from: Literal["speakers", "clips"] = "speakers"
+    """What validation is cut from the rest by. `clips` draws single clips, so that people who train also select the
+    epoch (VALIDATION SHARES SPEAKERS): some published protocols do so."""
+
+
+class SpeakerFolds(SplitBase):
+    """Folds given as lists of speakers; each is tested once, validation speakers come from the rest."""
+
+    kind: Literal["speaker_folds"]
+    folds: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        min_length=2
+    )
+    """Name of the fold -> the speakers tested, as the column `actor` (or `column`) has them."""
+    column: Literal["actor", "group"] = "actor"
+    validation_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _once(self) -> SpeakerFolds:
+        everyone = [speaker for speakers in self.folds.values() for speaker in speakers]
+        for speaker in everyone:
+            if everyone.count(speaker) > 1:
+                raise ValueError(f"folds: {speaker!r} is tested twice")
+        return self
+
+
+class Partition(SplitBase):
+    """The sides that the corpus itself publishes: its column `partition`."""
+
+    kind: Literal["partition"]
+    train: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
+    """Names of the partitions that train."""
+    validation: tuple[str, ...] = ("validation",)
+    """Names of those that validate. Where the corpus has none of them, validation is cut from train by speaker."""
+    test: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
+    """Names of those that are tested, e.g. `["test1"]`. Partitions that stand on no side are unused."""
+    validation_share: Share = 0.2
+    speakers_may_cross: bool = False
+    """Take a partition whose sides share speakers (ESD): SPEAKER-DEPENDENT, NOT COMPARABLE. Refused otherwise."""
+
+    @model_validator(mode="after")
+    def _one_side_each(self) -> Partition:
+        names = [*self.train, *self.validation, *self.test]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"partition {name!r} stands on two sides, or twice on one")
+        return self
 
 
 class Preset(SplitBase):
-    """A given split: a CSV with path, split and, where corpora are pooled, corpus."""
+    """A given split: a CSV, a folder with train.csv, test.csv and perhaps val.csv, or a fold of EmoBox."""
 
     kind: Literal["preset"]
     path: str
+    """A CSV with path, split and, where corpora are pooled, corpus; or a folder with train.csv, test.csv and perhaps
+    val.csv; or a fold of EmoBox, e.g. `EmoBox/data/emodb/fold_1`; or `corpus`: the folder of each training corpus."""
     validation_share: Share = 0.2
     """Used when the CSV has no validation side: it is cut from train by speaker."""
 
@@ -106,14 +155,41 @@ class LegacyPerEmotion(SplitBase):
     train_test_split: Share = 0.8
 
 
+class ProtocolSplit(Spec):
+    """A published protocol by its name (`ser protocols`): it brings its split, task and label set."""
+
+    kind: Literal["protocol"] = "protocol"
+    protocol: str
+    file: str | None = None
+    """The protocol's published split, where it needs one: in any form that `preset` takes, or a folder of folds."""
+
+
+DrawnSplit = Annotated[
+    SpeakerIndependent
+    | KFold
+    | LeaveOneSpeakerOut
+    | LeaveOneGroupOut
+    | SpeakerFolds
+    | Partition
+    | Preset
+    | CrossCorpus
+    | RandomSplit
+    | LegacyPerEmotion,
+    Field(discriminator="kind"),
+]
+"""What `splits.draw` draws."""
+
 SplitSpec = Annotated[
     SpeakerIndependent
     | KFold
     | LeaveOneSpeakerOut
     | LeaveOneGroupOut
+    | SpeakerFolds
+    | Partition
     | Preset
     | CrossCorpus
     | RandomSplit
-    | LegacyPerEmotion,
+    | LegacyPerEmotion
+    | ProtocolSplit,
     Field(discriminator="kind"),
 ]

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.augment import Augmenter
+from ser_scripts.augment.mixing import Draw, draw_mix, mix, mix_targets
+from ser_scripts.augment.spec_augment import spec_augment
 from ser_scripts.modeling.families.base import Encoder
 from ser_scripts.training.seeding import derive
 
@@ -31,6 +33,8 @@ class Clip:
     corpus: str
     path: str
     label: int
+    target: tuple[float, ...] | None = None
+    """The distribution over the K labels to train towards; the label alone when None."""
 
 
 def extract(encoder: Encoder, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -84,13 +88,33 @@ class BatchKey:
 
 
 class TrainingSet(Dataset[dict[str, Any]]):
-    """The items of an epoch: clean clips and, as the augmentation says, copies of them."""
+    """The items of an epoch: clean clips and, as the augmentation says, copies of them; and how they become batches."""
 
-    def __init__(self, source: FeatureSource, *, seed: int, augmenter: Augmenter | None, max_seconds: float | None):
+    def __init__(
+        self,
+        source: FeatureSource,
+        *,
+        seed: int,
+        augmenter: Augmenter | None,
+        max_seconds: float | None,
+        num_labels: int,
+    ):
+        """Plan the items.
+
+        Args:
+            source: the training clips
+            seed: of all draws
+            augmenter: None for clean clips
+            max_seconds: longer clips are cut
+            num_labels: K
+        """
         self.source = source
         self.seed = seed
         self.augmenter = augmenter
         self.max_samples = None if max_seconds is None else int(max_seconds * source.encoder.sample_rate_hz)
+        self.num_labels = num_labels
+        self._masks = augmenter.spec.features if augmenter else ()
+        self._mix = augmenter.spec.batch if augmenter else None
         count = len(source.clips)
         self.items: list[tuple[int, str | None]] = (
             augmenter.plan(count) if augmenter else [(i, None) for i in range(count)]
@@ -105,24 +129,103 @@ class TrainingSet(Dataset[dict[str, Any]]):
         return [min(self.source.num_samples(index), longest) for index, _ in self.items]
 
     def __getitem__(self, key: BatchKey) -> dict[str, Any]:
-        index, transform = self.items[key.item]
+        """One item: its features, or its samples where `collate` mixes the samples of this batch."""
+        index = self.items[key.item][0]
         clip = self.source.clips[index]
-        name = f"{clip.corpus}/{clip.path}"
-        too_long = self.max_samples is not None and self.source.num_samples(index) > self.max_samples
-        clean = self.augmenter is None or (transform is None and self.augmenter.spec.mode != "on_the_fly")
-        if clean and not too_long:
-            features = self.source.features(index)
+        row: dict[str, Any] = {"label": clip.label, "target": clip.target, "key": key}
+        if self._mix is not None and self._mix.level == "waveform" and self.draw(key.epoch, key.batch, 1) is not None:
+            return {"samples": self.samples(key), **row}
+        samples = self._changed_samples(key)
+        features = self.source.features(index) if samples is None else self._extract(samples)
+        return {"features": self.masked(features, key), **row}
+
+    def samples(self, key: BatchKey) -> NDArray[np.float32]:
+        """What an item sounds like: the samples of its clip, augmented and cut."""
+        samples = self._changed_samples(key)
+        return self.source.samples(self.items[key.item][0]) if samples is None else samples
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Mix the clips of a batch where the augmentation says so, and pad their features.
+
+        Returns:
+            what `encoder.collate` gives; `labels` (B,); `targets` (B, K) where they are not the labels alone, `labels`
+            then being where each is largest (the clip's own label, when it is among several); `batch`, the number
+            within the epoch, and `epoch`
+        """
+        first: BatchKey = rows[0]["key"]
+        drawn = self.draw(first.epoch, first.batch, len(rows))
+        labels = torch.tensor([row["label"] for row in rows])
+        soft = drawn is not None or any(row["target"] is not None for row in rows)
+        targets = self._targets(rows, labels) if soft else None
+        if drawn is None:
+            features = [row["features"] for row in rows]
         else:
-            samples = self.source.samples(index)
-            if self.augmenter is not None and not clean:
-                rate_hz = self.source.encoder.sample_rate_hz
-                samples = self.augmenter.apply(samples, rate_hz, transform, epoch=key.epoch, clip_key=name)
-            if self.max_samples is not None and len(samples) > self.max_samples:
-                room = len(samples) - self.max_samples + 1
-                start = derive("cut", self.seed, key.epoch, name, key.item) % room
-                samples = samples[start : start + self.max_samples]
-            features = extract(self.source.encoder, np.ascontiguousarray(samples))
-        return {"features": features, "label": clip.label, "key": key}
+            assert self._mix is not None
+            assert targets is not None
+            part = "samples" if self._mix.level == "waveform" else "features"
+            features, own = mix(self._mix, [row[part] for row in rows], drawn)
+            if part == "samples":
+                features = [
+                    self.masked(self._extract(one), row["key"]) for one, row in zip(features, rows, strict=True)
+                ]
+            targets = mix_targets(targets, drawn.partners, own)
+        batch: dict[str, Any] = dict(self.source.encoder.collate(features))
+        batch["labels"] = labels
+        if targets is not None:
+            is_largest = targets.gather(1, labels[:, None])[:, 0] == targets.amax(dim=1)
+            batch["labels"], batch["targets"] = torch.where(is_largest, labels, targets.argmax(dim=1)), targets
+        batch["epoch"], batch["batch"] = first.epoch, first.batch
+        return batch
+
+    def _changed_samples(self, key: BatchKey) -> NDArray[np.float32] | None:
+        """Augmented or cut samples of an item; None where it is the whole clean clip."""
+        index, transform = self.items[key.item]
+        name = self._name(index)
+        too_long = self.max_samples is not None and self.source.num_samples(index) > self.max_samples
+        changes = transform is not None or (
+            self.augmenter is not None and bool(self.augmenter.applied(epoch=key.epoch, clip_key=name))
+        )
+        if not changes and not too_long:
+            return None
+        samples = self.source.samples(index)
+        if changes:
+            assert self.augmenter is not None
+            rate_hz = self.source.encoder.sample_rate_hz
+            samples = self.augmenter.apply(samples, rate_hz, transform, epoch=key.epoch, clip_key=name)
+        if self.max_samples is not None and len(samples) > self.max_samples:
+            room = len(samples) - self.max_samples + 1
+            start = derive("cut", self.seed, key.epoch, name, key.item) % room
+            samples = samples[start : start + self.max_samples]
+        return samples
+
+    def _extract(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        return extract(self.source.encoder, np.ascontiguousarray(samples))
+
+    def masked(self, features: NDArray[np.float32], key: BatchKey) -> NDArray[np.float32]:
+        """SpecAugment, drawn per epoch and item."""
+        name = self._name(self.items[key.item][0])
+        for number, spec in enumerate(self._masks):
+            seed = derive("spec_augment", self.seed, key.epoch, name, key.item, number)
+            features = spec_augment(features, spec, stacked=self.source.encoder.stacked_frames, seed=seed)
+        return features
+
+    def draw(self, epoch: int, batch: int, size: int) -> Draw | None:
+        """The mix of a batch; whether there is one does not depend on its size."""
+        if self._mix is None:
+            return None
+        return draw_mix(self._mix, size, seed=derive("mix", self.seed, epoch, batch))
+
+    def _targets(self, rows: Sequence[Mapping[str, Any]], labels: torch.Tensor) -> torch.Tensor:
+        """Targets (B, K), float32: those of the clips, or one-hot."""
+        targets = torch.nn.functional.one_hot(labels, self.num_labels).to(torch.float32)
+        for target, row in zip(targets, rows, strict=True):
+            if row["target"] is not None:
+                target[:] = torch.tensor(row["target"], dtype=torch.float32)
+        return targets
+
+    def _name(self, index: int) -> str:
+        clip = self.source.clips[index]
+        return f"{clip.corpus}/{clip.path}"
 
 
 class LengthGroupedBatches(Sampler[list[BatchKey]]):
@@ -166,14 +269,6 @@ class EpochLoader(DataLoader[dict[str, Any]]):
         """Called by the Trainer before each epoch."""
         assert isinstance(self.batch_sampler, LengthGroupedBatches)
         self.batch_sampler.set_epoch(epoch)
-
-
-def collate(encoder: Encoder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Pad the features of a batch; `batch` is its number within the epoch, `epoch` the epoch."""
-    batch: dict[str, Any] = dict(encoder.collate([row["features"] for row in rows]))
-    batch["labels"] = torch.tensor([row["label"] for row in rows])
-    batch["epoch"], batch["batch"] = rows[0]["key"].epoch, rows[0]["key"].batch
-    return batch
 
 
 def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -1,10 +1,10 @@
 """Many heads at once: linear or MLP classifiers over cached, pooled embeddings, trained side by side.
 
 A training of a head is a few thousand tiny matrix products, and most of its time is spent between them. So `GROUP`
-trainings (seeds, folds, hyper-parameters, layers) go through one batched product. Each has its own clips, order of clips,
-initial weights, dropout, learning rate, schedule, selection and early stopping, and its own standardisation, taken from
-its training clips. The number of trainings in a group is always the same (a smaller group is filled up with repetitions)
-and so is every shape in it, so that a training gives the same bits alone and in any company.
+trainings (seeds, folds, hyper-parameters, layers) go through one batched product. Each has its own clips, order of
+clips, initial weights, dropout, learning rate, schedule, selection and early stopping, and its own standardisation,
+taken from its training clips. The number of trainings in a group is always the same (a smaller group is filled up with
+repetitions) and so is every shape in it, so that a training gives the same bits alone and in any company.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from ser_eval.metrics import present_uar_of_counts
 from ser_scripts.errors import Finding
 from ser_scripts.specs.model import HeadSpec, LossSpec, TrainingSpec
 from ser_scripts.training.history import Evaluation, select, should_stop
-from ser_scripts.training.schedule import factor
+from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive
 
 GROUP = 16
@@ -69,6 +68,8 @@ class _Group:
     layers: torch.Tensor | None  # (G,), None: weighted
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[list[Evaluation]] = field(default_factory=list)
+    rates: list[Callable[[int], float]] = field(default_factory=list)
+    """Learning rate of each training at a number of updates."""
 
 
 def train_heads(
@@ -121,15 +122,23 @@ def train_heads(
     return out
 
 
-def head_logits(table: NDArray[np.float32], weights: dict[str, NDArray[np.float32]], layer: int | None, head: HeadSpec) -> NDArray[np.float32]:
+def head_logits(
+    table: NDArray[np.float32], weights: dict[str, NDArray[np.float32]], layer: int | None, head: HeadSpec
+) -> NDArray[np.float32]:
     """Logits of clips under one trained head: table (N, L, D) -> (N, K)."""
     with torch.inference_mode():
-        parameters = {name: torch.from_numpy(value)[None] for name, value in weights.items() if name not in ("mean", "scale")}
+        parameters = {
+            name: torch.from_numpy(value)[None] for name, value in weights.items() if name not in ("mean", "scale")
+        }
         mean, scale = torch.from_numpy(weights["mean"])[None, None], torch.from_numpy(weights["scale"])[None, None]
         out = []
         for start in range(0, len(table), _CHUNK):
-            x = torch.from_numpy(np.ascontiguousarray(table[start : start + _CHUNK] if layer is None else table[start : start + _CHUNK, layer : layer + 1]))[None]
-            out.append(_forward((x - mean) * scale, parameters, head, None)[0])
+            x = torch.from_numpy(
+                np.ascontiguousarray(
+                    table[start : start + _CHUNK] if layer is None else table[start : start + _CHUNK, layer : layer + 1]
+                )
+            )[None]
+            out.append(_forward((x - mean) * scale, parameters, head, ())[0])
         return torch.cat(out).numpy()
 
 
@@ -154,10 +163,15 @@ def _train_group(
     total = np.array([max(1, int(np.ceil(spec.epochs * number))) for number in batches])
     stopped = np.zeros(GROUP, dtype=bool)
     group.history = [[] for _ in jobs]
+    group.rates = [
+        _rate(spec, job.learning_rate, int(all_), number, history)
+        for job, all_, number, history in zip(jobs, total, batches, group.history, strict=True)
+    ]
     validation = _gather(table, group, [job.validation for job in jobs], pad=_CHUNK)
     for epoch in range(int(np.ceil(spec.epochs))):
         orders = [
-            np.random.Generator(np.random.PCG64(derive("order", job.seed, epoch))).permutation(job.train) for job in jobs
+            np.random.Generator(np.random.PCG64(derive("order", job.seed, epoch))).permutation(job.train)
+            for job in jobs
         ]
         sums, hits, seen = np.zeros(GROUP), np.zeros(GROUP), np.zeros(GROUP)
         for batch in range(max(batches)):
@@ -171,23 +185,39 @@ def _train_group(
                 continue
             index, mask = torch.from_numpy(rows), torch.from_numpy(valid)
             target = truth[index]
-            masks = _dropout(jobs, epoch, batch, (size, _dropped_width(head, table)), head.dropout)
+            masks = _dropout(jobs, epoch, batch, size, _dropped_widths(head, table), head.dropout)
             logits = _forward(_take(table, group, index), parameters, head, masks)
             losses = _losses(logits, target, mask, class_weights, loss.label_smoothing)  # (G, B)
             counts = mask.sum(dim=1).clamp_min(1)
             objective = (losses.sum(dim=1) / counts).sum()
             if head.l2:
-                objective = objective + head.l2 * sum(p.square().sum() for name, p in parameters.items() if name != "layer_weights")
+                objective = objective + head.l2 * sum(
+                    p.square().sum() for name, p in parameters.items() if name != "layer_weights"
+                )
             gradients = dict(zip(parameters, torch.autograd.grad(objective, list(parameters.values())), strict=True))
             with torch.no_grad():
                 sums += np.where(active, losses.sum(dim=1).double().numpy(), 0.0)
                 hits += np.where(active, ((logits.argmax(-1) == target) & mask).sum(dim=1).numpy(), 0)
                 seen += np.where(active, counts.numpy(), 0)
-                _update(parameters, gradients, moments, jobs, spec, updates, total, active)
+                _update(parameters, gradients, moments, group, spec, updates, active)
             updates += active
         if not np.isfinite(sums).all():
             raise Finding("the loss of a head is not finite; lower training.learning_rate")
-        _evaluate(group, parameters, validation, truth, jobs, head, spec, epoch, stopped, updates, total, sums / seen.clip(1), hits / seen.clip(1), num_labels)
+        _evaluate(
+            group,
+            parameters,
+            validation,
+            truth,
+            jobs,
+            head,
+            spec,
+            epoch,
+            stopped,
+            updates,
+            sums / seen.clip(1),
+            hits / seen.clip(1),
+            num_labels,
+        )
         stopped |= np.array([should_stop(history, spec.early_stopping) for history in group.history])
         if stopped[:real].all():
             break
@@ -198,6 +228,14 @@ def _train_group(
         history = group.history[number]
         out.append(TrainedHead(weights, history, history[select(history, spec.select)], job.layer))
     return out
+
+
+def _rate(
+    spec: TrainingSpec, peak: float, total: int, per_epoch: int, history: Sequence[Evaluation]
+) -> Callable[[int], float]:
+    warmup = int(np.ceil(spec.warmup * total))
+    factor = schedule(spec, peak, total=total, warmup=warmup, per_epoch=per_epoch, history=history)
+    return lambda step: peak * factor(step)
 
 
 def _start(table: torch.Tensor, num_labels: int, jobs: Sequence[HeadJob], head: HeadSpec) -> _Group:
@@ -224,7 +262,9 @@ def _start(table: torch.Tensor, num_labels: int, jobs: Sequence[HeadJob], head: 
             generator = torch.Generator().manual_seed(derive("init", job.seed, name))
             fan_in = {"w": width, "b": width, "w1": table.shape[2], "b1": table.shape[2]}.get(name)
             bound = 0.0 if fan_in is None else fan_in**-0.5
-            rows.append(torch.empty(shape).uniform_(-bound, bound, generator=generator) if bound else torch.zeros(shape))
+            rows.append(
+                torch.empty(shape).uniform_(-bound, bound, generator=generator) if bound else torch.zeros(shape)
+            )
         parameters[name] = torch.stack(rows)
     return _Group(jobs, parameters, torch.stack(means)[:, None], torch.stack(scales)[:, None], layers)
 
@@ -251,35 +291,43 @@ def _gather(
 
 
 def _forward(
-    x: torch.Tensor, parameters: dict[str, torch.Tensor], head: HeadSpec, masks: torch.Tensor | None
+    x: torch.Tensor, parameters: dict[str, torch.Tensor], head: HeadSpec, masks: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """(G, B, L, D) -> logits (G, B, K)."""
+    """(G, B, L, D) -> logits (G, B, K); `masks` are those of dropout before and, in an MLP, behind the hidden layer."""
     if "layer_weights" in parameters:
         hidden = torch.einsum("gbld,gl->gbd", x, parameters["layer_weights"].softmax(dim=-1))
     else:
         hidden = x[:, :, 0]
-    if "w1" in parameters:
+    if head.kind == "linear" and head.relu:
+        hidden = hidden.relu()
+    if masks:
+        hidden = hidden * masks[0]
+    if head.kind == "mlp":
         hidden = torch.baddbmm(parameters["b1"][:, None], hidden, parameters["w1"])
         hidden = torch.nn.functional.gelu(hidden)
-    elif head.relu:
-        hidden = hidden.relu()
-    if masks is not None:
-        hidden = hidden * masks
+        if masks:
+            hidden = hidden * masks[1]
     return torch.baddbmm(parameters["b"][:, None], hidden, parameters["w"])
 
 
-def _dropped_width(head: HeadSpec, table: torch.Tensor) -> int:
-    return head.hidden if head.kind == "mlp" else int(table.shape[2])
+def _dropped_widths(head: HeadSpec, table: torch.Tensor) -> list[int]:
+    return [int(table.shape[2]), *([head.hidden] if head.kind == "mlp" else [])]
 
 
-def _dropout(jobs: Sequence[HeadJob], epoch: int, batch: int, shape: tuple[int, int], share: float) -> torch.Tensor | None:
+def _dropout(
+    jobs: Sequence[HeadJob], epoch: int, batch: int, size: int, widths: Sequence[int], share: float
+) -> list[torch.Tensor]:
+    """Masks (G, B, width) that keep a number with probability 1 - share, scaled; none without dropout."""
     if not share:
-        return None
-    rows = []
-    for job in jobs:
-        generator = torch.Generator().manual_seed(derive("dropout", job.seed, epoch, batch))
-        rows.append(torch.empty(shape).bernoulli_(1 - share, generator=generator) / (1 - share))
-    return torch.stack(rows)
+        return []
+    masks = []
+    for place, width in enumerate(widths):
+        rows = []
+        for job in jobs:
+            generator = torch.Generator().manual_seed(derive("dropout", job.seed, epoch, batch, place))
+            rows.append(torch.empty(size, width).bernoulli_(1 - share, generator=generator) / (1 - share))
+        masks.append(torch.stack(rows))
+    return masks
 
 
 def _losses(
@@ -298,21 +346,17 @@ def _update(
     parameters: dict[str, torch.Tensor],
     gradients: dict[str, torch.Tensor],
     moments: dict[str, tuple[torch.Tensor, torch.Tensor]],
-    jobs: Sequence[HeadJob],
+    group: _Group,
     spec: TrainingSpec,
     updates: NDArray[np.int64],
-    total: NDArray[np.int64],
     active: NDArray[np.bool_],
 ) -> None:
     """One AdamW step (Loshchilov & Hutter 2019) of every active training; the others stay as they are."""
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
-    rates = np.array([job.learning_rate for job in jobs]) * [
-        factor(spec.scheduler, int(done), total=int(all_), warmup=int(np.ceil(spec.warmup * all_)))
-        for done, all_ in zip(updates, total, strict=True)
-    ]
+    rates = np.array([rate(int(done)) for rate, done in zip(group.rates, updates, strict=True)])
     steps = updates + 1
     rate = torch.from_numpy(np.where(active, rates, 0.0)).float()
-    decay = torch.tensor([job.weight_decay for job in jobs])
+    decay = torch.tensor([job.weight_decay for job in group.jobs])
     bias1 = torch.from_numpy(1 - beta1**steps).float()
     bias2 = torch.from_numpy(np.sqrt(1 - beta2**steps)).float()
     if spec.gradient_clip is not None:
@@ -342,7 +386,6 @@ def _evaluate(
     epoch: int,
     stopped: NDArray[np.bool_],
     updates: NDArray[np.int64],
-    total: NDArray[np.int64],
     train_loss: NDArray[np.float64],
     train_accuracy: NDArray[np.float64],
     num_labels: int,
@@ -351,7 +394,7 @@ def _evaluate(
     losses, confusion = np.zeros(GROUP), np.zeros((GROUP, num_labels, num_labels), dtype=np.int64)
     with torch.inference_mode():
         for x, index, valid in validation:
-            log_p = _forward(x, parameters, head, None).double().log_softmax(dim=-1).numpy()  # (G, B, K)
+            log_p = _forward(x, parameters, head, ()).double().log_softmax(dim=-1).numpy()  # (G, B, K)
             target = truth.numpy()[index]
             predicted = log_p.argmax(axis=-1)
             picked = np.take_along_axis(log_p, np.maximum(target, 0)[..., None], axis=-1)[..., 0]
@@ -372,8 +415,7 @@ def _evaluate(
             val_loss=float(losses[number] / len(job.validation)),
             val_accuracy=float(np.trace(confusion[number]) / confusion[number].sum()),
             val_uar=present_uar_of_counts(confusion[number]),
-            learning_rate=job.learning_rate
-            * factor(spec.scheduler, int(updates[number]), total=int(total[number]), warmup=int(np.ceil(spec.warmup * total[number]))),
+            learning_rate=group.rates[number](int(updates[number])),
             seconds=0.0,
         )
         history = group.history[number]

@@ -9,6 +9,12 @@ from pathlib import Path
 from ser_eval.run_folder import HISTORY_COLUMNS, write_text
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.model import EarlyStoppingSpec
+from ser_scripts.training.schedules import improves
+
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+"""Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
+LAST = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,13 @@ class Evaluation:
     seconds: float
 
 
-def improves(metric: str, value: float, best: float, *, min_delta: float = 0.0) -> bool:
-    """Whether a value is better than the best so far by more than `min_delta`; a loss is better when lower."""
-    return value < best - min_delta if metric == "val_loss" else value > best + min_delta
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind, besides the weights in the model."""
+
+    history: list[Evaluation]
+    selected: Evaluation
+    resumed_from_step: int | None
 
 
 def select(history: Sequence[Evaluation], rule: str) -> int:

@@ -16,8 +16,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +31,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from ser_eval import metrics
 from ser_eval.run_folder import HISTORY
-from ser_scripts.errors import BadInput, Finding
+from ser_scripts.errors import Finding
 from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.model import TrainingSpec
 from ser_scripts.training.clock import duration
@@ -42,29 +40,26 @@ from ser_scripts.training.data import (
     FeatureSource,
     LengthGroupedBatches,
     TrainingSet,
-    collate,
     sorted_batches,
 )
-from ser_scripts.training.history import Evaluation, read_history, select, should_stop, write_history
-from ser_scripts.training.schedule import one_cycle
+from ser_scripts.training.history import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Evaluation,
+    Trained,
+    read_history,
+    select,
+    should_stop,
+    write_history,
+)
+from ser_scripts.training.probabilities import softmax
+from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive, seed_everything
 
-CHECKPOINTS = "checkpoints"
-BEST = "best"
-"""Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
-LAST = "last.safetensors"
 LOGS = "logs"
 PROGRESS_SECONDS = 20.0
 """A long epoch reports at least this often."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves behind, besides the weights in the model."""
-
-    history: list[Evaluation]
-    selected: Evaluation
-    resumed_from_step: int | None
 
 
 @torch.inference_mode()
@@ -93,11 +88,9 @@ def predict_logits(
     return stacked
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
+    """Updates in an epoch of so many items."""
+    return math.ceil(math.ceil(items / spec.batch_size) / spec.accumulation)
 
 
 class SerTrainer(Trainer):  # type: ignore[misc]
@@ -146,7 +139,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             self.training,
             batch_sampler=batches,
             num_workers=self.loader_workers,
-            collate_fn=partial(collate, self.training.source.encoder),
+            collate_fn=self.training.collate,
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -160,13 +153,22 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         return cast(torch.optim.Optimizer, self.optimizer)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The schedules of transformers, and 1cycle."""
-        if self.lr_scheduler is None and self.spec.scheduler == "one_cycle":
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            factor = partial(one_cycle, total=num_training_steps, warmup=warmup)
-            self.lr_scheduler = LambdaLR(self.optimizer, factor)
+        """The schedule of the spec; it knows the history, so that a resumed training goes on with the same rates."""
+        if self.lr_scheduler is None:
+            factors = [
+                schedule(
+                    self.spec,
+                    group["lr"],
+                    total=num_training_steps,
+                    warmup=self.args.get_warmup_steps(num_training_steps),
+                    per_epoch=updates_per_epoch(len(self.training), self.spec),
+                    history=self.history,
+                )
+                for group in self.optimizer.param_groups
+            ]
+            self.lr_scheduler = LambdaLR(self.optimizer, factors)
             self._created_lr_scheduler = True
-        return super().create_scheduler(num_training_steps, optimizer)
+        return self.lr_scheduler
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -319,7 +321,6 @@ def train(
         per_device_eval_batch_size=spec.eval_batch_size,
         gradient_accumulation_steps=spec.accumulation,
         learning_rate=spec.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if spec.scheduler in ("constant", "one_cycle") else spec.scheduler,
         warmup_steps=spec.warmup,
         max_grad_norm=spec.gradient_clip or 0.0,
         bf16=spec.precision == "bf16",
@@ -352,8 +353,8 @@ def train(
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
-    updates = math.ceil(math.ceil(len(training) / spec.batch_size) / spec.accumulation)  # per epoch
-    finished = bool(history) and history[-1].step >= math.ceil(spec.epochs * updates)
+    updates = math.ceil(spec.epochs * updates_per_epoch(len(training), spec))
+    finished = bool(history) and history[-1].step >= updates
     if not finished and not should_stop(history, spec.early_stopping):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     chosen = trainer.history[select(trainer.history, spec.select)]

@@ -1,65 +1,157 @@
-"""Between-groups ANOVA, type II and III: every row is a unit of its own."""
+"""Between-groups ANOVA of types I, II and III: every row is a unit of its own."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from typing import Literal
+from functools import reduce
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from ser_analysis.effect_sizes import noncentrality_interval, partial_epsilon2, partial_eta2, partial_omega2
+from ser_analysis.effect_sizes import (
+    noncentrality_interval,
+    partial_epsilon2,
+    partial_eta2,
+    partial_eta2_interval,
+    partial_omega2,
+)
+from ser_analysis.methods.lmm import deviation
+from ser_analysis.methods.marginal_means import Cells
+from ser_analysis.scores import Array, natural
 from ser_eval.errors import BadInput
 
 COLUMNS = ["term", "df", "ss", "F", "p", "partial_eta2", "partial_omega2", "partial_epsilon2"]
 
 
-def run(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[2, 3]) -> pd.DataFrame:
+def run(
+    table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[1, 2, 3], block: str | None = None
+) -> pd.DataFrame:
     """One row per effect and one for the residuals (`COLUMNS`).
 
-    Model: score = cell mean + error; independent rows, normal errors of equal variance. Factors are coded by deviation
-    (`C(x, Sum)`): with treatment coding type III is wrong even in balanced data. Not for scores that share seeds or
-    splits: those are repeated measures (`rm_anova`).
+    Model: score = cell mean (+ a fixed effect of the block) + error; independent rows, normal errors of equal variance.
+    Type I adds the terms one after the other, II tests a term beside all that do not contain it, III beside all others.
+    Factors are coded by deviation (`C(x, Sum)`): with treatment coding type III is wrong even in balanced data. Not for
+    scores that share seeds or splits: those are repeated measures (`rm_anova`); with `block` this is what older papers
+    do about that, one constant per seed, which takes interactions of the seed for noise. Alternatives: `robust` without
+    equal variances, `oneway.welch` and `oneway.kruskal` over cells. Source: Fox (2016), Langsrud (2003).
 
     Raises:
-        BadInput: a factor has one level, a cell is empty, or no cell has two rows
+        BadInput: a factor has one level, a cell is empty, no cell has two rows, or rows do not vary within cells
     """
     import statsmodels.api as sm
-    from statsmodels.formula.api import ols
 
-    for factor in factors:
-        if table[factor].nunique() < 2:
-            raise BadInput(f"between factor '{factor}' has one level ({table[factor].iloc[0]}); leave it out")
-    _refuse_empty_cells(table, factors)
-    codes = {f"f{index}": factor for index, factor in enumerate(factors)}
-    frame = pd.DataFrame({"y": table[dv].to_numpy(dtype=float)})
-    for code, factor in codes.items():
-        frame[code] = table[factor].astype(object).to_numpy()
-    model = ols("y ~ " + " * ".join(f"C({code}, Sum)" for code in codes), data=frame).fit()
-    if model.df_resid < 1:
-        raise BadInput(
-            "between-groups ANOVA needs at least two rows in some cell; each cell has one. Is --block missing?"
-        )
+    model, codes = _fitted(table, dv, factors, block)
     answer = sm.stats.anova_lm(model, typ=typ)
     df2 = float(model.df_resid)
     rows = []
-    for term in [names for order in range(1, len(codes) + 1) for names in itertools.combinations(codes, order)]:
-        line = answer.loc[":".join(f"C({code}, Sum)" for code in term)]
+    for term, name in _terms(codes, block):
+        line = answer.loc[term]
         df, f = int(line["df"]), float(line["F"])
         rows.append(
             {
-                "term": ":".join(codes[code] for code in term),
+                "term": name,
                 "df": df,
                 "ss": float(line["sum_sq"]),
                 "F": f,
                 "p": float(line["PR(>F)"]),
                 "partial_eta2": partial_eta2(f, df, df2),
-                "partial_omega2": partial_omega2(f, df, len(frame)),
+                "partial_omega2": partial_omega2(f, df, len(table)),
                 "partial_epsilon2": partial_epsilon2(f, df, df2),
             }
         )
     rows.append({"term": "Residuals", "df": int(df2), "ss": float(answer.loc["Residual", "sum_sq"])})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def robust(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[2, 3]) -> pd.DataFrame:
+    """The same effects with a covariance that allows every row a variance of its own (HC3): term, df, F, p.
+
+    Wald F tests with MacKinnon & White's HC3 (Long & Ervin 2000), as R's car with white.adjust = "hc3". Empty where a
+    cell has one row, whose variance HC3 cannot see.
+    """
+    import statsmodels.api as sm
+
+    columns = ["term", "df", "F", "p"]
+    if table.groupby(list(factors)).size().min() < 2:
+        return pd.DataFrame(columns=columns)
+    model, codes = _fitted(table, dv, factors, None)
+    answer = sm.stats.anova_lm(model, typ=typ, robust="hc3")
+    rows: list[dict[str, object]] = []
+    for term, name in _terms(codes, None):
+        line = answer.loc[term]
+        rows.append({"term": name, "df": int(line["df"]), "F": float(line["F"]), "p": float(line["PR(>F)"])})
+    return pd.DataFrame([*rows, {"term": "Residuals", "df": int(model.df_resid)}], columns=columns)
+
+
+def cells(table: pd.DataFrame, *, dv: str, factors: Sequence[str]) -> Cells:
+    """The cell means with the pooled variance of the rows around them, for `marginal_means`."""
+    levels = tuple(tuple(sorted(set(table[factor]), key=natural)) for factor in factors)
+    grouped = dict(iter(table.groupby(list(factors), sort=False)[dv]))
+    values = [np.sort(grouped[cell].to_numpy(dtype=float)) for cell in itertools.product(*levels)]
+    sizes = np.array([len(part) for part in values])
+    df = int(sizes.sum()) - len(values)
+    mse = sum(float(((part - part.mean()) ** 2).sum()) for part in values) / df
+    return Cells(
+        factors=tuple(factors),
+        levels=levels,
+        mean=np.array([part.mean() for part in values]),
+        covariance=np.diag(mse / sizes),
+        df=lambda weights: df,
+    )
+
+
+def from_summaries(
+    table: pd.DataFrame, *, mean: str, sd: str, n: str, factors: Sequence[str], population: bool
+) -> pd.DataFrame:
+    """Type III ANOVA of published cell means and SDs: term, ss, df, F, df2, p, partial_eta2, partial_omega2.
+
+    Model: as `run`; a full factorial needs no more than mean, SD and number of scores of each cell. `population` says
+    that the SD was divided by n (numpy's default) instead of n - 1, which papers rarely tell.
+
+    Args:
+        table: one row per cell
+        mean: column of the means; `sd` and `n` likewise, numbers with n of at least 2
+        factors: the columns that name the cells
+        population: ddof 0
+    """
+    from scipy.stats import f as f_distribution
+
+    levels = [sorted(set(table[factor]), key=natural) for factor in factors]
+    rows = table.set_index(list(factors)).loc[list(itertools.product(*levels))] if len(factors) > 1 else None
+    if rows is None:
+        rows = table.set_index(factors[0]).loc[levels[0]]
+    means, sds, sizes = (rows[column].to_numpy(dtype=float) for column in (mean, sd, n))
+    df2 = int(sizes.sum()) - len(sizes)
+    mse = float((sds**2 * (sizes if population else sizes - 1)).sum()) / df2
+    told = []
+    for term in _lattice(len(factors)):
+        contrast = reduce(
+            np.kron,
+            [
+                _differences(len(part)) if index in term else np.full((1, len(part)), 1 / len(part))
+                for index, part in enumerate(levels)
+            ],
+        )
+        effect = contrast @ means
+        ss = float(effect @ np.linalg.solve((contrast / sizes) @ contrast.T, effect))
+        df = len(contrast)
+        f = ss / df / mse
+        told.append(
+            {
+                "term": ":".join(factors[index] for index in term),
+                "ss": ss,
+                "df": df,
+                "F": f,
+                "df2": df2,
+                "p": float(f_distribution.sf(f, df, df2)),
+                "partial_eta2": partial_eta2(f, df, df2),
+                "partial_omega2": partial_omega2(f, df, float(sizes.sum())),
+            }
+        )
+    return pd.DataFrame(told)
 
 
 def effect_intervals(anova: pd.DataFrame) -> pd.DataFrame:
@@ -83,6 +175,78 @@ def effect_intervals(anova: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def effect_sizes(anova: pd.DataFrame) -> dict[str, list[dict[str, object]]]:
+    """Partial eta2, omega2 and epsilon2 of each effect of `run` with 90 % intervals, as R's effectsize.
+
+    Sizes beneath 0 are told as 0; the interval of omega2 and epsilon2 is that of the F which would give an eta2 of
+    their size.
+    """
+    df2 = int(anova.loc[anova["term"] == "Residuals", "df"].iloc[0])
+    told: dict[str, list[dict[str, object]]] = {}
+    for block, column, name in (
+        ("eta2p", "partial_eta2", "Eta2_partial"),
+        ("omega2p", "partial_omega2", "Omega2_partial"),
+        ("epsilon2p", "partial_epsilon2", "Epsilon2_partial"),
+    ):
+        told[block] = []
+        for row in anova[anova["term"] != "Residuals"].to_dict("records"):
+            df, size = int(row["df"]), max(0.0, float(row[column]))
+            f = size / df / ((1 - size) / df2) if size < 1 else math.nan
+            low, high = partial_eta2_interval(f, df, df2)
+            told[block].append(
+                {"term": row["term"], "Parameter": row["term"], name: size, "CI": 0.9, "CI_low": low, "CI_high": high}
+            )
+    return told
+
+
+def _fitted(table: pd.DataFrame, dv: str, factors: Sequence[str], block: str | None) -> tuple[Any, dict[str, str]]:
+    from statsmodels.formula.api import ols
+
+    for factor in factors:
+        if table[factor].nunique() < 2:
+            raise BadInput(f"between factor '{factor}' has one level ({table[factor].iloc[0]}); leave it out")
+    _refuse_empty_cells(table, factors)
+    codes = {f"f{index}": factor for index, factor in enumerate(factors)}
+    # Sorted, since a sum in floating point depends on the order of its terms, and so would the result on the file's.
+    ordered = table.sort_values([*factors, *([block] if block else []), dv], kind="stable")
+    frame = pd.DataFrame({"y": ordered[dv].to_numpy(dtype=float)})
+    for code, factor in codes.items():
+        frame[code] = ordered[factor].astype(object).to_numpy()
+    formula = "y ~ " + " * ".join(f"C({code}, Sum)" for code in codes)
+    if block is not None:
+        codes["b"] = block
+        frame["b"] = ordered[block].astype(object).to_numpy()
+        formula += " + C(b, Sum)"
+    model = ols(formula, data=frame).fit()
+    if model.df_resid < 1:
+        raise BadInput(
+            "between-groups ANOVA needs at least two rows in some cell; each cell has one. Is --block missing?"
+        )
+    if model.ssr <= 1e-20 * float((frame["y"] ** 2).sum()):
+        raise BadInput(f"{dv} does not vary within cells of {' x '.join(factors)}: there is no error to test against")
+    return model, codes
+
+
+def _terms(codes: dict[str, str], block: str | None) -> list[tuple[str, str]]:
+    """What the fitted model calls each term, and its name."""
+    inner = [code for code in codes if code != "b"]
+    terms: list[tuple[tuple[str, ...], str]] = [(("b",), block)] if block is not None else []
+    terms += [
+        (tuple(inner[index] for index in term), ":".join(codes[inner[index]] for index in term))
+        for term in _lattice(len(inner))
+    ]
+    return [(":".join(f"C({code}, Sum)" for code in term), name) for term, name in terms]
+
+
+def _lattice(k: int) -> list[tuple[int, ...]]:
+    return [term for order in range(1, k + 1) for term in itertools.combinations(range(k), order)]
+
+
+def _differences(k: int) -> Array:
+    """k - 1 contrasts that vanish where all levels agree, (k - 1, k)."""
+    return np.asarray(np.linalg.pinv(deviation(k)))
 
 
 def _refuse_empty_cells(table: pd.DataFrame, factors: Sequence[str]) -> None:

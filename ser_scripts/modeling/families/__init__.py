@@ -1,12 +1,12 @@
 """Encoder families, by the `model_type` of their transformers configuration. A new one is a module and a line here."""
 
-from ser_scripts.modeling.families.base import Encoder
+from ser_scripts.modeling.families.base import Encoder, TransformersEncoder
 from ser_scripts.modeling.families.moonshine import MoonshineEncoder
 from ser_scripts.modeling.families.wav2vec2 import SEWEncoder, Wav2Vec2Encoder, WavLMEncoder
 from ser_scripts.modeling.families.wav2vec2_bert import Wav2Vec2BertEncoder
 from ser_scripts.modeling.families.whisper import WhisperEncoder
 
-FAMILIES: dict[str, type[Encoder]] = {
+FAMILIES: dict[str, type[TransformersEncoder]] = {
     "wav2vec2": Wav2Vec2Encoder,
     "hubert": Wav2Vec2Encoder,
     "unispeech": Wav2Vec2Encoder,
@@ -19,4 +19,4 @@ FAMILIES: dict[str, type[Encoder]] = {
     "moonshine": MoonshineEncoder,
 }
 
-__all__ = ["FAMILIES", "Encoder"]
+__all__ = ["FAMILIES", "Encoder", "TransformersEncoder"]

@@ -1,4 +1,4 @@
-"""What every encoder family shares: features per clip, padded batches with lengths, all hidden states."""
+"""What every encoder has: features per clip, padded batches, all hidden states; and what families share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,143 @@ Clip = NDArray[np.float32]
 
 
 class Encoder(nn.Module):
-    """A speech encoder whose result for a clip does not depend on the other clips of its batch.
+    """Reads clips and gives hidden states; its result for a clip does not depend on the other clips of its batch.
+
+    This is all that models, training and prediction know of an encoder. Dropout draws from torch's generator, which a
+    trainer seeds.
+    """
+
+    def __init__(self, config: Any, extractor: Any, identity: dict[str, str | None]) -> None:
+        """Keep what describes the encoder; `build_encoder` is the public way in.
+
+        Args:
+            config: has `to_dict`, the content of config.json
+            extractor: has `sampling_rate` and `save_pretrained`, which writes preprocessor_config.json
+            identity: name, revision and sha256
+        """
+        super().__init__()
+        self.config = config
+        self.extractor = extractor
+        self.sample_rate_hz = int(extractor.sampling_rate)
+        self._identity = dict(identity)
+
+    # What a kind of encoder provides
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of every hidden state."""
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers behind each of which there is a hidden state, first to last."""
+        raise NotImplementedError
+
+    @property
+    def min_samples(self) -> int:
+        """Shorter clips are padded with zeros to this many samples before their features are taken."""
+        raise NotImplementedError
+
+    def extract(self, clip: Clip) -> Clip:
+        """Features of one clip that is at least `min_samples` long; time is the first axis."""
+        raise NotImplementedError
+
+    def frames_of(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Frames of the hidden states for each feature length."""
+        raise NotImplementedError
+
+    def forward(
+        self, inputs: torch.Tensor, lengths: torch.Tensor, last_layer: int | None = None
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Hidden states of a padded batch.
+
+        Args:
+            inputs: what `collate` gives
+            lengths: valid length of each row of `inputs`, (B,)
+            last_layer: stop behind this layer (0: run none); all of them when None
+
+        Returns:
+            the input of the first layer and the output of each one, (B, T, D) each, the last passed through what the
+            model has behind its last layer; and the frame mask (B, T). Values at padded frames are meaningless.
+        """
+        raise NotImplementedError
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the layers in the backward pass: less memory, more time, the same gradients."""
+        raise NotImplementedError
+
+    # What most do not need to change
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def stacked_frames(self) -> int:
+        """Frames of the spectrogram that stand side by side in one row of the features."""
+        return 1
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers; there is one hidden state more."""
+        return len(self.layers)
+
+    def front_end(self) -> list[nn.Module]:
+        """The pretrained convolutional front end; empty where there is none."""
+        return []
+
+    def last_modules(self) -> list[nn.Module]:
+        """Modules behind the last layer, which only the last hidden state passes."""
+        return []
+
+    def front_end_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the convolutional front end."""
+        return [parameter for module in self.front_end() for parameter in module.parameters()]
+
+    def layer_parameters(self, index: int) -> list[nn.Parameter]:
+        """Parameters of one layer, counted from 0."""
+        return list(self.layers[index].parameters())
+
+    def identity(self) -> dict[str, str | None]:
+        """Name, revision, and SHA-256 of the weight file(s); of the configuration when the weights are random."""
+        return dict(self._identity)
+
+    def num_frames(self, length: int) -> int:
+        """Frames of the hidden states for features of this length (the first axis of what `features` gives)."""
+        return int(self.frames_of(torch.tensor(length)))
+
+    def features(self, clip: Clip) -> Clip:
+        """What the encoder hears of one clip: the family's own features and normalisation, before any padding.
+
+        Args:
+            clip: mono, `sample_rate_hz`, shape (samples,); clips under `min_samples` are padded with zeros at the end
+
+        Returns:
+            float32: samples (N,), or frames of a spectrogram (T, bins)
+        """
+        clip = np.asarray(clip, dtype=np.float32)
+        if clip.ndim != 1 or not len(clip):
+            raise BadInput(f"a clip must be mono, with the shape (samples,) and at least one sample; got {clip.shape}")
+        if len(clip) < self.min_samples:
+            clip = np.pad(clip, (0, self.min_samples - len(clip)))
+        return np.ascontiguousarray(self.extract(clip), dtype=np.float32)
+
+    def collate(self, features: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """Pad features with zeros at the end to the longest.
+
+        Returns:
+            `inputs` (B, N) or (B, T, bins), float32, and `lengths` (B,), int64
+        """
+        lengths = torch.tensor([len(item) for item in features])
+        inputs = torch.zeros((len(features), int(lengths.max()), *features[0].shape[1:]))
+        for row, item in zip(inputs, features, strict=True):
+            row[: len(item)] = torch.from_numpy(np.array(item))
+        return {"inputs": inputs, "lengths": lengths}
+
+
+class TransformersEncoder(Encoder):
+    """A speech encoder of transformers.
 
     The modules and weights are those of transformers; the forward pass is ours, because the library's leaks padding:
     group norms over time, stacked positional convolutions, Whisper's attention, models whose extractor gives no mask.
@@ -35,19 +171,15 @@ class Encoder(nn.Module):
     """Prefixes (inside the encoder) of weights that a file may hold and this project does not use."""
 
     def __init__(self, config: Any, extractor: Any, identity: dict[str, str | None]) -> None:
-        """Build the modules with random weights (torch's generator); `build_encoder` is the public way in.
+        """Build the modules with random weights (torch's generator).
 
         Args:
             config: the transformers configuration
             extractor: the transformers feature extractor, used for one clip at a time
             identity: name, revision and sha256
         """
-        super().__init__()
-        self.config = config
-        self.extractor = extractor
+        super().__init__(config, extractor, identity)
         self.model: Any = self.build(config)
-        self.sample_rate_hz = int(extractor.sampling_rate)
-        self._identity = dict(identity)
 
     # What a family provides
 
@@ -68,32 +200,6 @@ class Encoder(nn.Module):
     @staticmethod
     def load_extractor(folder: str) -> Any:
         """Read preprocessor_config.json."""
-        raise NotImplementedError
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """The transformer layers, first to last."""
-        raise NotImplementedError
-
-    @property
-    def min_samples(self) -> int:
-        """Shorter clips are padded with zeros to this many samples before their features are taken."""
-        raise NotImplementedError
-
-    def front_end(self) -> list[nn.Module]:
-        """The convolutional front end; empty where there is none."""
-        raise NotImplementedError
-
-    def last_modules(self) -> list[nn.Module]:
-        """Modules behind the last layer, which only the last hidden state passes."""
-        raise NotImplementedError
-
-    def extract(self, clip: Clip) -> Clip:
-        """Features of one clip that is at least `min_samples` long; time is the first axis."""
-        raise NotImplementedError
-
-    def frames_of(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Frames that the transformer sees for each feature length."""
         raise NotImplementedError
 
     def embed(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,68 +231,19 @@ class Encoder(nn.Module):
         return int(self.config.hidden_size)
 
     @property
-    def num_layers(self) -> int:
-        """Number of transformer layers; there is one hidden state more."""
-        return len(self.layers)
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
 
-    def front_end_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the convolutional front end."""
-        return [parameter for module in self.front_end() for parameter in module.parameters()]
-
-    def layer_parameters(self, index: int) -> list[nn.Parameter]:
-        """Parameters of one transformer layer, counted from 0."""
-        return list(self.layers[index].parameters())
-
-    def identity(self) -> dict[str, str | None]:
-        """Name, revision, and SHA-256 of the weight file(s); of the configuration when the weights are random."""
-        return dict(self._identity)
-
-    def num_frames(self, length: int) -> int:
-        """Frames of the hidden states for features of this length (the first axis of what `features` gives)."""
-        return int(self.frames_of(torch.tensor(length)))
-
-    def features(self, clip: Clip) -> Clip:
-        """What the encoder hears of one clip: the family's own features and normalisation, before any padding.
-
-        Args:
-            clip: mono, `sample_rate_hz`, shape (samples,); clips under `min_samples` are padded with zeros at the end
-
-        Returns:
-            float32: samples (N,), or log-mel frames (T, bins)
-        """
-        clip = np.asarray(clip, dtype=np.float32)
-        if clip.ndim != 1 or not len(clip):
-            raise BadInput(f"a clip must be mono, with the shape (samples,) and at least one sample; got {clip.shape}")
-        if len(clip) < self.min_samples:
-            clip = np.pad(clip, (0, self.min_samples - len(clip)))
-        return np.ascontiguousarray(self.extract(clip), dtype=np.float32)
-
-    def collate(self, features: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """Pad features with zeros at the end to the longest.
-
-        Returns:
-            `inputs` (B, N) or (B, T, bins), float32, and `lengths` (B,), int64
-        """
-        lengths = torch.tensor([len(item) for item in features])
-        inputs = torch.zeros((len(features), int(lengths.max()), *features[0].shape[1:]))
-        for row, item in zip(inputs, features, strict=True):
-            row[: len(item)] = torch.from_numpy(np.array(item))
-        return {"inputs": inputs, "lengths": lengths}
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the transformer layers in the backward pass."""
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(
         self, inputs: torch.Tensor, lengths: torch.Tensor, last_layer: int | None = None
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Hidden states of a padded batch.
-
-        Args:
-            inputs: what `collate` gives
-            lengths: valid length of each row of `inputs`, (B,)
-            last_layer: stop behind this layer (0: run none); all of them when None
-
-        Returns:
-            the input of the first layer and the output of each one, (B, T, D) each, the last passed through what the
-            model has behind its last layer; and the frame mask (B, T). Values at padded frames are meaningless.
-        """
+        """Hidden states of a padded batch."""
         hidden, mask = self.embed(inputs.to(self.model.dtype), lengths.to(inputs.device))
         return self.transform(hidden, mask, self.num_layers if last_layer is None else last_layer)
 
@@ -225,4 +282,4 @@ def silence(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return hidden.masked_fill(~mask[..., None], 0.0)
 
 
-__all__ = ["Clip", "Encoder", "frame_mask", "silence"]
+__all__ = ["Clip", "Encoder", "TransformersEncoder", "frame_mask", "silence"]

@@ -9,11 +9,11 @@ from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder as Model
 
-from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask
+from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask
 from ser_scripts.modeling.masking import conv_length, masked_group_norm, receptive_field
 
 
-class MoonshineEncoder(Encoder):
+class MoonshineEncoder(TransformersEncoder):
     """Moonshine. Its stem normalises over time, here over the valid frames of each clip."""
 
     WEIGHT = "conv1.weight"

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from transformers import MODEL_MAPPING, Wav2Vec2FeatureExtractor
 
-from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask, silence
+from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask, silence
 from ser_scripts.modeling.masking import conv_length, masked_group_norm, receptive_field
 
 
-class Wav2Vec2Encoder(Encoder):
+class Wav2Vec2Encoder(TransformersEncoder):
     """wav2vec 2.0, HuBERT, UniSpeech, UniSpeech-SAT and data2vec-audio.
 
     Adapters behind the last layer (`add_adapter`) are left out: hidden states are those of the transformer.

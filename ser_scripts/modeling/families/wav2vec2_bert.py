@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertModel
 
-from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask, silence
+from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask, silence
 
 
-class Wav2Vec2BertEncoder(Encoder):
+class Wav2Vec2BertEncoder(TransformersEncoder):
     """w2v-BERT 2.0. It has no convolutional front end; an adapter behind the last layer is left out."""
 
     WEIGHT = "feature_projection.projection.weight"
@@ -50,6 +50,11 @@ class Wav2Vec2BertEncoder(Encoder):
     def min_samples(self) -> int:
         """One stacked frame, and two plain ones for the variance of the normalisation."""
         return 400 + 160 * (max(2, int(self.extractor.stride)) - 1)
+
+    @property
+    def stacked_frames(self) -> int:
+        """The extractor's stride (2 in the published model)."""
+        return int(self.extractor.stride)
 
     def front_end(self) -> list[nn.Module]:
         """None."""

@@ -9,10 +9,10 @@ from torch import nn
 from transformers import WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
 
-from ser_scripts.modeling.families.base import Clip, Encoder, frame_mask, silence
+from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask, silence
 
 
-class WhisperEncoder(Encoder):
+class WhisperEncoder(TransformersEncoder):
     """Whisper, never padded to 30 s: positions are cropped to the longest clip, attention sees valid frames only.
 
     The log-mel floor (8 below the loudest) is that of the clip itself. Clips beyond the positions (1500 frames, 30 s)

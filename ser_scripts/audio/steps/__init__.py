@@ -1,0 +1,1 @@
+"""The steps of a preprocessing chain: one file per family, pure functions on (samples,) float32 arrays."""
