@@ -508,6 +508,43 @@ def preprocess(
         print(line)
 
 
+cache_app = typer.Typer(no_args_is_help=True, help="What lies in the cache folder: list, check, make room.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("ls")
+def cache_ls() -> None:
+    """List decoded clips, embeddings and manifests, least recently used first."""
+    from ser_scripts.cache import list_cache
+    from ser_scripts.settings import folders
+
+    print("\n".join(list_cache(folders().cache)))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is damaged; it is made anew.")] = False,
+) -> None:
+    """Compare everything with its checksum."""
+    from ser_scripts.cache import verify_cache
+    from ser_scripts.settings import folders
+
+    for line in verify_cache(folders().cache, delete=delete):
+        print(line)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    max_size: Annotated[str, typer.Option("--max-size", help="What may stay, e.g. 500M or 20G.")],
+) -> None:
+    """Remove what was used least recently until the rest is small enough."""
+    from ser_scripts.cache import prune_cache
+    from ser_scripts.settings import folders
+
+    for line in prune_cache(folders().cache, max_size):
+        print(line)
+
+
 @app.command()
 def doctor() -> None:
     """What is installed, which devices, corpora and encoders are found."""

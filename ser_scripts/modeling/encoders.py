@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,12 @@ from ser_scripts.errors import BadInput
 from ser_scripts.features.mfcc import FrameExtractor
 from ser_scripts.modeling.compact import MODEL_TYPE, CompactConfig, CompactNetwork, build_compact
 from ser_scripts.modeling.families import FAMILIES, Encoder, TransformersEncoder
+from ser_scripts.modeling.places import locate
 from ser_scripts.modeling.weights import (
     CONFIG,
-    INDEXES,
     PREPROCESSOR,
-    SINGLE,
     config_sha256,
     read_encoder_weights,
-    sha256,
     weight_files,
 )
 from ser_scripts.specs.base import nearest
@@ -36,27 +33,6 @@ _log = logging.getLogger(__name__)
 
 SPEC_AUGMENT_FILL = "masked_spec_embed"
 """The one weight that published files lack at times: what SpecAugment writes over masked frames. Zeros then."""
-
-
-def resolve(name: str, *, revision: str | None, models: Path | None) -> Path | str:
-    """Where an encoder lies: an existing folder, a folder below `models`, or a hub id that is still to be downloaded.
-
-    Args:
-        name: a folder, or a hub id such as `openai/whisper-tiny.en`
-        revision: commit, tag or branch, for the error text
-        models: the SER_MODELS folder, laid out by hub id
-
-    Raises:
-        BadInput: no such folder, and no hub id either
-    """
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if models is not None and not path.is_absolute() and (models / path).is_dir():
-        return models / path
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
-        raise BadInput(f"{_not_found(name, revision, models)}; it is no hub id, so the hub was not asked")
-    return name
 
 
 def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
@@ -87,25 +63,6 @@ def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
 
 def _read_config(folder: Path) -> Any:
     return make_config(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None, source=str(folder))
-
-
-def locate(spec: PretrainedEncoder, *, models: Path | None) -> tuple[Path, dict[str, str | None]]:
-    """The folder of a pretrained encoder, downloaded where it must be, and its identity (name, revision, sha256).
-
-    Raises:
-        BadInput: not found, or without weights
-    """
-    place = resolve(spec.model_path_or_name, revision=spec.revision, models=models)
-    if isinstance(place, Path):
-        folder, revision = place, spec.revision
-    else:
-        folder, revision = _download(place, spec.revision, models)
-    _read_config(folder)
-    return folder, {
-        "name": spec.model_path_or_name,
-        "revision": revision,
-        "sha256": sha256(weight_files(folder)),
-    }
 
 
 def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
@@ -198,62 +155,3 @@ def _fill(encoder: TransformersEncoder, weights: dict[str, torch.Tensor], folder
         _log.warning("%s lacks %s: SpecAugment starts with zeros in masked frames", folder, SPEC_AUGMENT_FILL)
         weights[SPEC_AUGMENT_FILL] = torch.zeros_like(wanted[SPEC_AUGMENT_FILL])
     encoder.model.load_state_dict({name: weights[name] for name in wanted})
-
-
-def _download(name: str, revision: str | None, models: Path | None) -> tuple[Path, str]:
-    """Fetch configuration and weights into the hub's cache; the folder and the commit."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, local_files_only=offline))
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            return None
-
-    try:
-        config = fetch(CONFIG)
-        if config is None:
-            raise BadInput(f"{name} on the hub holds no {CONFIG}; it is no transformers model")
-        for file in (PREPROCESSOR, "processor_config.json"):
-            fetch_optional(fetch, file, offline)
-        for single, index in zip(SINGLE, INDEXES, strict=True):
-            if fetch_optional(fetch, single, offline):
-                break
-            found = fetch_optional(fetch, index, offline)
-            if found:
-                for shard in sorted(set(read_json(found)["weight_map"].values())):
-                    fetch(shard)
-                break
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        asked = "the hub was not asked since HF_HUB_OFFLINE is set" if offline else "the hub gave none"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"{_not_found(name, revision, models)}; {asked} ({reason})") from None
-    return config.parent, config.parent.name
-
-
-def fetch_optional(fetch: Any, file: str, offline: bool) -> Path | None:
-    """A file that a repository may lack; offline, one that is not in the cache counts as lacking."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        found: Path | None = fetch(file)
-    except LocalEntryNotFoundError:
-        if not offline:
-            raise
-        return None
-    return found
-
-
-def _not_found(name: str, revision: str | None, models: Path | None) -> str:
-    below = f"{models / name} (SER_MODELS)" if models is not None else "SER_MODELS (not set)"
-    at = f" at revision {revision}" if revision else ""
-    return (
-        f"encoder.model_path_or_name: no encoder {name!r}{at}; looked for the folder {Path(name).absolute()} "
-        f"and {below}. Download it once (`hf download {name} --local-dir <SER_MODELS>/{name}`) "
-        f"or give the path of a folder that holds {CONFIG}, {PREPROCESSOR} and {SINGLE[0]}"
-    )

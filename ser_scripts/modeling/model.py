@@ -16,7 +16,7 @@ from ser_scripts.modeling.encoders import restore_encoder, uninitialised
 from ser_scripts.modeling.families import Encoder
 from ser_scripts.modeling.losses import cross_entropy, soft_cross_entropy
 from ser_scripts.modeling.masking import BatchNorm
-from ser_scripts.modeling.pooling import build_pooling
+from ser_scripts.modeling.pooling import build_pooling, pooled_size
 from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import HeadSpec, ModelSpec
@@ -92,7 +92,7 @@ class SerModel(nn.Module):
         self.depth = use if isinstance(use, int) else encoder.num_layers
         self.layer_weights = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if use == "weighted" else None
         self.pooling = build_pooling(spec.pooling.kind, encoder.hidden_size)
-        self.head = build_head(spec.head, encoder.hidden_size, len(self.labels))
+        self.head = build_head(spec.head, pooled_size(spec.pooling.kind, encoder.hidden_size), len(self.labels))
         self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._freeze()

@@ -9,7 +9,7 @@ from torch import nn
 
 from ser_scripts.modeling.masking import BatchNorm, MaskedBatchNorm
 
-Kind = Literal["mean", "sum", "max", "attention", "attentive_stats", "ecapa"]
+Kind = Literal["mean", "sum", "max", "mean_std", "attention", "attentive_stats", "ecapa"]
 
 
 def build_pooling(kind: Kind, size: int) -> nn.Module:
@@ -23,20 +23,27 @@ def build_pooling(kind: Kind, size: int) -> nn.Module:
     return SimplePooling(kind)
 
 
+def pooled_size(kind: Kind, size: int) -> int:
+    """Numbers per clip that a kind makes of frames of width D = `size`."""
+    return 2 * size if kind == "mean_std" else size
+
+
 def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(B, T, D), mask (B, T) -> (B, D)."""
     return frames.masked_fill(~mask[..., None], 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 class SimplePooling(nn.Module):
-    """Mean, sum or maximum over the valid frames."""
+    """Mean, sum, maximum, or mean and standard deviation over the valid frames."""
 
-    def __init__(self, kind: Literal["mean", "sum", "max"]) -> None:
+    def __init__(self, kind: Literal["mean", "sum", "max", "mean_std"]) -> None:
         super().__init__()
         self.kind = kind
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), mask (B, T) -> (B, D)."""
+        """(B, T, D), mask (B, T) -> (B, D), or (B, 2 D)."""
+        if self.kind == "mean_std":
+            return weighted_statistics(frames, (mask / mask.sum(dim=1, keepdim=True))[..., None])
         if self.kind == "mean":
             return masked_mean(frames, mask)
         if self.kind == "sum":

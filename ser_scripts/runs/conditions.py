@@ -21,6 +21,7 @@ from ser_scripts.corpora.twins import twin_paths
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.plan import Plan, Run
+from ser_scripts.runs.predictor import Predictor, load_predictor
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest, parse
@@ -30,7 +31,6 @@ from ser_scripts.specs.preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
     from ser_scripts.audio.store import ClipStore
-    from ser_scripts.modeling.model import SerModel
 
 COMPARED = ("steps", "inputs", "twin", "twin_sha256", "arithmetic")
 """Keys of a condition's record that say what it is."""
@@ -198,20 +198,15 @@ def open_conditions(
 
 
 def predict_conditions(
-    tested: Sequence[Tested], run: Run, prepared: Prepared, model: SerModel, folder: Path, device: str
+    tested: Sequence[Tested], run: Run, prepared: Prepared, predictor: Predictor, folder: Path, device: str
 ) -> dict[str, Any]:
     """Write the prediction files of conditions into a run folder; returns their records by name, for run.json."""
-    import torch
-
     from ser_scripts.runs.train_run import prediction_table
-    from ser_scripts.training.data import Clip, FeatureSource
-    from ser_scripts.training.loop import predict_logits, softmax
+    from ser_scripts.training.probabilities import softmax
 
     records: dict[str, Any] = {}
     for part in tested:
-        clips = [Clip(part.corpus, path, -1) for path in part.paths]
-        source = FeatureSource(clips, {part.corpus: part.store}, model.encoder)  # and with it the features it keeps
-        logits = predict_logits(model, source, run.model.training, torch.device(device))
+        logits = predictor.logits(part.corpus, part.store, part.paths)
         table = prediction_table(part.rows, softmax(logits), list(run.labels))
         run_folder.write_table(folder / run_folder.prediction_file(part.corpus, part.condition.name), table)
         corpora = [other.corpus for other in tested if other.condition == part.condition]
@@ -231,15 +226,10 @@ def add_conditions(
     report: Callable[[str], None],
 ) -> None:
     """Test a finished run under further conditions with the weights that it kept. The caller holds the run's lock."""
-    from ser_scripts.modeling.model import SerModel
-    from ser_scripts.training.seeding import fix_arithmetic
-
     folder = folders.runs / run.folder
-    fix_arithmetic(run.model.training.threads)
-    model = SerModel.load(folder / run_folder.MODEL)
-    model.to(device)
-    tested = open_conditions(run, conditions, prepared, folders, model.encoder.sample_rate_hz, report)
-    records = predict_conditions(tested, run, prepared, model, folder, device)
+    predictor = load_predictor(folder / run_folder.MODEL, folders, device=device, report=report)
+    tested = open_conditions(run, conditions, prepared, folders, predictor.sample_rate_hz, report)
+    records = predict_conditions(tested, run, prepared, predictor, folder, device)
     record = run_folder.read_json(folder / run_folder.RUN)
     run_folder.write_json(folder / run_folder.RUN, record | {"conditions": record.get("conditions", {}) | records})
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
 import gc
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -119,11 +121,13 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         say(f"{len(outcomes)} of {len(plan.runs)} runs are finished already")
     total, started = len(plan.runs), time.monotonic()
     jobs = min(options.jobs, max(1, len(todo)))
-    if jobs > 1:
-        results = _in_processes(todo, folders, options, jobs, total)
+    together = [job for job in todo if job.run.model.frozen and not job.trained]
+    single = [job for job in todo if not (job.run.model.frozen and not job.trained)]
+    if jobs > 1 and single:
+        results = _in_processes(single, folders, options, jobs, total)
     else:
-        results = _here(todo, folders, options, total, say)
-    for done, outcome in enumerate(results, start=1):
+        results = _here(single, folders, options, total, say)
+    for done, outcome in enumerate(itertools.chain(_together(together, folders, options, say), results), start=1):
         outcomes.append(outcome)
         elapsed = time.monotonic() - started
         left = elapsed / done * (len(todo) - done)
@@ -132,6 +136,51 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         if done < len(todo):
             say(f"{total - len(todo) + done} of {total} runs finished, about {duration(left)} left")
     return outcomes
+
+
+def _together(
+    todo: Sequence[_Job], folders: Folders, options: Options, say: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """Train the runs of models with frozen encoders, all runs of a model and training set at once."""
+    from ser_scripts.runs.train_frozen import train_frozen
+
+    groups: dict[tuple[str, ...], list[_Job]] = {}
+    for job in todo:
+        groups.setdefault((job.run.model.name, *job.run.train_corpora), []).append(job)
+    for name, group in groups.items():
+        started = time.monotonic()
+        with contextlib.ExitStack() as locks:
+            for job in group:
+                locks.enter_context(_lock(job.run, folders))
+            mine = [
+                job
+                for job in group
+                if not _is_finished(job.run, job.identity, folders, job.manifests, force=False)
+            ]
+            status, message = "finished", ""
+            try:
+                if mine:
+                    train_frozen(
+                        [(job.run, job.identity, job.prepared) for job in mine],
+                        {corpus: manifest for job in mine for corpus, manifest in job.manifests.items()},
+                        folders,
+                        device=options.device,
+                        report=functools.partial(_say_of, say, name[0]),
+                    )
+            except Finding as finding:
+                status, message = "failed", str(finding)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise BadInput(f"no space left on the disk of {folders.runs} or {folders.cache}; free some") from error
+        seconds = (time.monotonic() - started) / len(group)
+        for job in group:
+            there = all(job is not other for other in mine)
+            yield Outcome(job.run.folder, "already finished" if there else status, seconds, message)
+
+
+def _say_of(say: Callable[[str], None], model: str, text: str) -> None:
+    say(f"{model}  {text}")
 
 
 def _here(

@@ -160,25 +160,15 @@ def predict_clips(
     say: Callable[[str], None],
 ) -> pd.DataFrame:
     """Predictions of a saved model on every clip of a manifest."""
-    import torch
-
     from ser_scripts.audio.store import open_store
-    from ser_scripts.modeling.model import SerModel
-    from ser_scripts.training.data import Clip, FeatureSource
-    from ser_scripts.training.loop import predict_logits, softmax
+    from ser_scripts.runs.predictor import load_predictor
+    from ser_scripts.training.probabilities import softmax
 
-    if not (model_folder / "config.json").is_file():
-        raise BadInput(f"{model_folder}: no saved model there (training.save_model 'none' keeps no weights)")
-    model = SerModel.load(model_folder)
-    target = torch.device(find_device(device))
-    torch.set_num_threads(model.spec.training.threads)
-    model.to(target)
-    store = open_store(manifest, model.encoder.sample_rate_hz, preprocess, folders().cache, counter(say, "decoding"))
-    rows = manifest.clips
-    clips = [Clip(corpus, path, -1) for corpus, path in zip(rows["corpus"], rows["path"], strict=True)]
-    source = FeatureSource(clips, {manifest.corpus: store}, model.encoder)
-    logits = predict_logits(model, source, model.spec.training, target)
-    return prediction_table(rows, softmax(logits), list(model.labels))
+    where = folders()
+    predictor = load_predictor(model_folder, where, device=find_device(device), report=say)
+    store = open_store(manifest, predictor.sample_rate_hz, preprocess, where.cache, counter(say, "decoding"))
+    logits = predictor.logits(manifest.corpus, store, list(manifest.clips["path"]))
+    return prediction_table(manifest.clips, softmax(logits), list(predictor.labels))
 
 
 def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]) -> list[str]:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ from ser_scripts.manifest import Manifest
 from ser_scripts.runs.conditions import Prepared, open_conditions, predict_conditions
 from ser_scripts.runs.heard import Heard, heard_by
 from ser_scripts.runs.plan import Plan, Run
+from ser_scripts.runs.predictor import NetworkPredictor
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.augmentation import AugmentationSpec
-from ser_scripts.specs.model import PretrainedEncoder
+from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.splits import write_split
+from ser_scripts.training.history import BEST, CHECKPOINTS, LAST
 
 DEVICE = "device.txt"
 """In a `.partial` folder: what it was trained on so far; another device would give other bits."""
@@ -61,6 +63,7 @@ def train_run(
     from ser_scripts.modeling.model import SerModel
     from ser_scripts.training import loop
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet
+    from ser_scripts.training.probabilities import softmax
     from ser_scripts.training.seeding import derive, fix_arithmetic, seed_everything
 
     spec = run.model
@@ -71,7 +74,7 @@ def train_run(
     final = folders.runs / run.folder
     partial = final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
     if (partial / run_folder.RUN).is_file():  # killed between the last file and the rename
-        _finish(partial, final)
+        finish(partial, final)
         return
     partial.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(partial / run_folder.SPEC, identity)
@@ -160,16 +163,16 @@ def train_run(
         test_side = source("test", corpus)
         logits = loop.predict_logits(model, test_side, spec.training, torch.device(device))
         rows = table[(table["split"] == "test") & (table["corpus"] == corpus)]
-        predictions = prediction_table(rows, loop.softmax(logits), labels)
+        predictions = prediction_table(rows, softmax(logits), labels)
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
-    tested_under = predict_conditions(degraded, run, prepared, model, partial, device)
+    tested_under = predict_conditions(degraded, run, prepared, NetworkPredictor(model, device), partial, device)
 
     if spec.training.save_model == "last":
-        loop.load_weights(model, partial / loop.LAST, torch.device(device))
+        loop.load_weights(model, partial / LAST, torch.device(device))
     if spec.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
     run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
-    record = _record(run, manifests, identity, trained, encoder.identity(), began)
+    record = run_record(run, manifests, identity, trained, encoder.identity(), began)
     record |= {"conditions": tested_under, "device": device, "seconds": round(time.monotonic() - clock, 3)}
     record["augmentation_inputs"] = augmenter.input_sha256() if augmenter else {}
     record["preprocess_events"] = {
@@ -179,17 +182,15 @@ def train_run(
         soft = sum(clip.target is not None for clip in train_side.clips)
         record["targets"] = {"votes": soft, "hard_label_for_want_of_votes": len(train_side.clips) - soft}
     run_folder.write_json(partial / run_folder.RUN, record)
-    _finish(partial, final)
+    finish(partial, final)
 
 
-def _finish(partial: Path, final: Path) -> None:
+def finish(partial: Path, final: Path) -> None:
     """Remove what only a resume needs, and give the folder its name."""
-    from ser_scripts.training import loop
-
-    for leftover in (loop.CHECKPOINTS, loop.BEST):
+    for leftover in (CHECKPOINTS, BEST):
         if (partial / leftover).is_dir():
             shutil.rmtree(partial / leftover)
-    for leftover in (loop.LAST, DEVICE):
+    for leftover in (LAST, DEVICE):
         (partial / leftover).unlink(missing_ok=True)
     partial.rename(final)
 
@@ -229,7 +230,7 @@ def _initialise_from(model: Any, run: Path) -> None:
         ) from None
 
 
-def _record(
+def run_record(
     run: Run,
     manifests: dict[str, Manifest],
     identity: dict[str, Any],
@@ -364,9 +365,7 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
     Raises:
         BadInput: naming the model and the fault
     """
-    from ser_scripts.augment.spec_augment import check_features
-    from ser_scripts.modeling.encoders import build_encoder, resolve
-    from ser_scripts.modeling.model import SerModel
+    from ser_scripts.modeling.places import resolve
 
     unchecked = []
     for run in {run.model.name: run for run in runs}.values():
@@ -384,21 +383,51 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
             if isinstance(resolve(name, revision=spec.encoder.revision, models=folders.models), str):
                 unchecked.append(spec.name)
                 continue
+        augmentations = {
+            other.augmentation.name: other.augmentation
+            for other in runs
+            if other.model.name == spec.name and other.augmentation is not None
+        }
         try:
-            encoder = build_encoder(spec.encoder, models=folders.models)
-            model = SerModel(spec, run.labels, encoder=encoder)
-            if run.init_from is not None:
-                _initialise_from(model, run.init_from)
-            augmentations = {
-                other.augmentation.name: other.augmentation
-                for other in runs
-                if other.model.name == spec.name and other.augmentation and other.augmentation.features
-            }
-            for augmentation in augmentations.values():
-                check_features(augmentation, encoder.features(np.zeros(16000, dtype=np.float32)).shape, spec.name)
+            if spec.frozen:
+                _check_frozen(spec, folders, augmentations)
+            else:
+                _check_network(run, folders, augmentations)
         except BadInput as error:
             raise BadInput(f"model '{spec.name}': {error}") from None
     return unchecked
+
+
+def _check_frozen(spec: ModelSpec, folders: Folders, augmentations: Mapping[str, AugmentationSpec]) -> None:
+    """Find the encoder of a model with cached hidden states, without building it."""
+    from ser_scripts.modeling.frozen import frozen_encoder
+
+    if augmentations:
+        raise BadInput(
+            f"augmentation '{sorted(augmentations)[0]}' does not go with a frozen encoder, whose hidden states are those of "
+            'clean clips; use "freeze": {"encoder": true}, which hears every clip anew'
+        )
+    assert isinstance(spec.encoder, PretrainedEncoder)
+    encoder = frozen_encoder(spec.encoder, models=folders.models)
+    if isinstance(spec.layers.use, int) and encoder.num_layers is not None and spec.layers.use > encoder.num_layers:
+        raise BadInput(
+            f"layers.use: {encoder.identity['name']} has no layer {spec.layers.use}; valid: 0 to {encoder.num_layers}"
+        )
+
+
+def _check_network(run: Run, folders: Folders, augmentations: Mapping[str, AugmentationSpec]) -> None:
+    """Build a model whose encoder hears every clip."""
+    from ser_scripts.augment.spec_augment import check_features
+    from ser_scripts.modeling.encoders import build_encoder
+    from ser_scripts.modeling.model import SerModel
+
+    encoder = build_encoder(run.model.encoder, models=folders.models)
+    model = SerModel(run.model, run.labels, encoder=encoder)
+    if run.init_from is not None:
+        _initialise_from(model, run.init_from)
+    for augmentation in augmentations.values():
+        if augmentation.features:
+            check_features(augmentation, encoder.features(np.zeros(16000, dtype=np.float32)).shape, run.model.name)
 
 
 def check_votes(plan: Plan) -> None:
@@ -448,11 +477,14 @@ def run_identity(
     run: Run, manifests: dict[str, Manifest], folders: Folders, *, allow_imports: Sequence[str]
 ) -> dict[str, Any]:
     """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
-    from ser_scripts.modeling.encoders import locate
+    from ser_scripts.modeling.frozen import frozen_encoder
+    from ser_scripts.modeling.places import locate
 
     inputs: dict[str, Any] = {}
     if isinstance(run.model.encoder, PretrainedEncoder):
         inputs["encoder_sha256"] = locate(run.model.encoder, models=folders.models)[1]["sha256"]
+        if run.model.frozen:
+            inputs["encoder_files"] = frozen_encoder(run.model.encoder, models=folders.models).identity["files"]
     if run.init_from is not None:
         inputs["init_from"] = run_folder.read_json(run.init_from / run_folder.RUN)["spec_digest"]
     if run.augmentation is not None:

@@ -23,6 +23,10 @@ class PretrainedEncoder(Spec):
     """Commit, tag or branch of the hub repository; pin it for a paper."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in memory, whatever the file holds."""
+    frozen: bool = False
+    """Run the encoder once over each clip, keep pooled hidden states in the cache, and train heads alone, all seeds and
+    folds of a model side by side. Hidden states are standardised on the training clips. `freeze.encoder` is the slow
+    way, which hears every clip anew and so goes with augmentation."""
 
 
 class RandomEncoder(Spec):
@@ -46,8 +50,10 @@ EncoderSpec = Annotated[PretrainedEncoder | RandomEncoder | CompactEncoder, Fiel
 class LayersSpec(Spec):
     """Which hidden states of the encoder are used; 0 is the input to the first transformer layer."""
 
-    use: Literal["last", "weighted"] | Annotated[int, Field(ge=0, strict=True)] = "last"
-    """`last`, the index of one layer, or `weighted`: a learned softmax-weighted sum of all of them."""
+    use: Literal["last", "weighted", "search"] | Annotated[int, Field(ge=0, strict=True)] = "last"
+    """`last`, the index of one layer, `weighted`: a learned softmax-weighted sum of all of them, or, with a frozen
+    encoder, `search`: one head per layer, of which validation takes the best by the rule that also picks the epoch
+    (`training.select`)."""
     pool_position: Literal["before", "after"] = "after"
     """With `weighted`: pool each layer and then weigh (`before`), or weigh frames and then pool (`after`)."""
 
@@ -55,7 +61,8 @@ class LayersSpec(Spec):
 class PoolingSpec(Spec):
     """How frames become one vector; frames that are padding never count."""
 
-    kind: Literal["mean", "sum", "max", "attention", "attentive_stats", "ecapa"] = "mean"
+    kind: Literal["mean", "sum", "max", "mean_std", "attention", "attentive_stats", "ecapa"] = "mean"
+    """`mean_std`: mean and standard deviation side by side, 2 D numbers."""
 
 
 class HeadSpec(Spec):
@@ -220,6 +227,44 @@ class ModelSpec(Spec):
         if isinstance(self.encoder, CompactEncoder) and self.layers.use not in ("last", 0):
             raise ValueError("a compact model has one hidden state; leave 'layers' out")
         return self
+
+    @model_validator(mode="after")
+    def _frozen_fits(self) -> ModelSpec:
+        if not self.frozen:
+            if self.layers.use == "search":
+                raise ValueError('layers.use \'search\' goes with a frozen encoder: "encoder": {"frozen": true}')
+            return self
+        training, weighted = self.training, self.layers.use == "weighted" and self.layers.pool_position == "after"
+        faults = {
+            f"pooling.kind '{self.pooling.kind}' (mean, max and mean_std do)": (
+                self.pooling.kind not in ("mean", "max", "mean_std")
+            ),
+            "layers.pool_position 'after' with weighted layers and a pooling other than mean (use 'before')": (
+                weighted and self.pooling.kind != "mean"
+            ),
+            "head.batch_norm": self.head.batch_norm,
+            "head.layer_norm": self.head.layer_norm,
+            "head.temperature": self.head.temperature,
+            "loss.targets 'votes'": self.loss.targets == "votes",
+            "training.accumulation": training.accumulation != 1,
+            f"training.precision '{training.precision}'": training.precision != "fp32",
+            "training.eval_every other than 'epoch'": training.eval_every != "epoch",
+            "training.max_seconds": training.max_seconds is not None,
+            "training.gradient_checkpointing": training.gradient_checkpointing,
+            "init_from": self.init_from is not None,
+        }
+        for what, wrong in faults.items():
+            if wrong:
+                raise ValueError(
+                    f"{what} does not go with a frozen encoder, whose heads train on pooled hidden states; leave it "
+                    'out, or use "freeze": {"encoder": true}, which hears every clip anew'
+                )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether heads are trained on cached hidden states."""
+        return isinstance(self.encoder, PretrainedEncoder) and self.encoder.frozen
 
     @field_validator("factors")
     @classmethod

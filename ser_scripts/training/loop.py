@@ -16,7 +16,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,10 +30,10 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from ser_eval import metrics
-from ser_eval.run_folder import HISTORY, HISTORY_COLUMNS, write_text
-from ser_scripts.errors import BadInput, Finding
+from ser_eval.run_folder import HISTORY
+from ser_scripts.errors import Finding
 from ser_scripts.modeling.model import SerModel
-from ser_scripts.specs.model import EarlyStoppingSpec, TrainingSpec
+from ser_scripts.specs.model import TrainingSpec
 from ser_scripts.training.clock import duration
 from ser_scripts.training.data import (
     EpochLoader,
@@ -43,65 +42,24 @@ from ser_scripts.training.data import (
     TrainingSet,
     sorted_batches,
 )
-from ser_scripts.training.schedules import improves, schedule
+from ser_scripts.training.history import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Evaluation,
+    Trained,
+    read_history,
+    select,
+    should_stop,
+    write_history,
+)
+from ser_scripts.training.probabilities import softmax
+from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive, seed_everything
 
-CHECKPOINTS = "checkpoints"
-BEST = "best"
-"""Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
-LAST = "last.safetensors"
 LOGS = "logs"
 PROGRESS_SECONDS = 20.0
 """A long epoch reports at least this often."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One row of history.csv."""
-
-    step: int
-    epoch: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_uar: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves behind, besides the weights in the model."""
-
-    history: list[Evaluation]
-    selected: Evaluation
-    resumed_from_step: int | None
-
-
-def select(history: Sequence[Evaluation], rule: str) -> int:
-    """Index of the evaluation whose weights are tested: the first best one, or the last with the rule `last`."""
-    if rule == "last":
-        return len(history) - 1
-    best = 0
-    for index, row in enumerate(history):
-        if improves(rule, getattr(row, rule), getattr(history[best], rule)):
-            best = index
-    return best
-
-
-def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -> bool:
-    """Whether the metric has failed to improve by more than `min_delta` at the last `patience` evaluations."""
-    if spec is None or not history:
-        return False
-    best, waited = getattr(history[0], spec.metric), 0
-    for row in history[1:]:
-        value = getattr(row, spec.metric)
-        if improves(spec.metric, value, best, min_delta=spec.min_delta):
-            best, waited = value, 0
-        else:
-            waited += 1
-    return waited >= spec.patience
 
 
 @torch.inference_mode()
@@ -128,13 +86,6 @@ def predict_logits(
     stacked = np.stack([row for row in rows if row is not None])
     assert len(stacked) == len(indices)
     return stacked
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
@@ -421,22 +372,6 @@ def save_weights(model: SerModel, file: Path) -> None:
 def load_weights(model: SerModel, file: Path, device: torch.device) -> None:
     """Put the weights that `save_weights` wrote into the model."""
     model.load_state_dict(load_file(file, device=str(device)))
-
-
-def write_history(file: Path, history: Sequence[Evaluation]) -> None:
-    """Write history.csv (floats in full precision)."""
-    lines = [",".join(HISTORY_COLUMNS)]
-    lines += [",".join(repr(asdict(row)[column]) for column in HISTORY_COLUMNS) for row in history]
-    write_text(file, "\n".join(lines) + "\n")
-
-
-def read_history(file: Path) -> list[Evaluation]:
-    """Read what `write_history` wrote, exactly."""
-    header, *lines = file.read_text(encoding="utf-8").splitlines()
-    if header != ",".join(HISTORY_COLUMNS):
-        raise BadInput(f"{file} is no history of a training: unexpected columns {header[:60]}; delete its folder")
-    rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
-    return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
 
 
 def _resume_point(folder: Path, rule: str) -> tuple[Path | None, list[Evaluation]]:

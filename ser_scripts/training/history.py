@@ -1,0 +1,82 @@
+"""What a training leaves in history.csv, and what is decided from it: which weights are tested, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ser_eval.run_folder import HISTORY_COLUMNS, write_text
+from ser_scripts.errors import BadInput
+from ser_scripts.specs.model import EarlyStoppingSpec
+from ser_scripts.training.schedules import improves
+
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+"""Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
+LAST = "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of history.csv."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_uar: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind, besides the weights in the model."""
+
+    history: list[Evaluation]
+    selected: Evaluation
+    resumed_from_step: int | None
+
+
+def select(history: Sequence[Evaluation], rule: str) -> int:
+    """Index of the evaluation whose weights are tested: the first best one, or the last with the rule `last`."""
+    if rule == "last":
+        return len(history) - 1
+    best = 0
+    for index, row in enumerate(history):
+        if improves(rule, getattr(row, rule), getattr(history[best], rule)):
+            best = index
+    return best
+
+
+def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -> bool:
+    """Whether the metric has failed to improve by more than `min_delta` at the last `patience` evaluations."""
+    if spec is None or not history:
+        return False
+    best, waited = getattr(history[0], spec.metric), 0
+    for row in history[1:]:
+        value = getattr(row, spec.metric)
+        if improves(spec.metric, value, best, min_delta=spec.min_delta):
+            best, waited = value, 0
+        else:
+            waited += 1
+    return waited >= spec.patience
+
+
+def write_history(file: Path, history: Sequence[Evaluation]) -> None:
+    """Write history.csv (floats in full precision)."""
+    lines = [",".join(HISTORY_COLUMNS)]
+    lines += [",".join(repr(asdict(row)[column]) for column in HISTORY_COLUMNS) for row in history]
+    write_text(file, "\n".join(lines) + "\n")
+
+
+def read_history(file: Path) -> list[Evaluation]:
+    """Read what `write_history` wrote, exactly."""
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    if header != ",".join(HISTORY_COLUMNS):
+        raise BadInput(f"{file} is no history of a training: unexpected columns {header[:60]}; delete its folder")
+    rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
+    return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]

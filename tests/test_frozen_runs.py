@@ -1,0 +1,195 @@
+"""Experiments with a frozen encoder: whole run folders, all runs at once, the cache used, faults said first."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs
+from ser_scripts import cli
+from ser_scripts.features import embeddings
+from ser_scripts.modeling.frozen import FrozenModel
+
+HEAD = {
+    "layers": {"use": "search"},
+    "freeze": {"cnn": True},
+    "head": {"kind": "mlp", "hidden": 16, "dropout": 0.2},
+}
+TRAINING = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "select": "val_loss"}
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of two small layers in save_pretrained layout."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, num_mel_bins=80, vocab_size=60, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    return folder
+
+
+def run(*arguments: str) -> int:
+    with patch.object(sys, "argv", ["ser", *arguments]), pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def model(folder: Path, **changes: Any) -> dict[str, Any]:
+    return {**HEAD, "encoder": {"model_path_or_name": str(folder), "frozen": True}, **changes}
+
+
+def predictions(root: Path) -> dict[str, bytes]:
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("predictions/*.csv"))}
+
+
+def test_all_seeds_and_conditions_leave_whole_run_folders(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:
+    file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 2}, conditions=["noise@10dB"])
+    assert run("train", str(file)) == 0
+    runs = find_runs(tmp_path / "runs" / "mini")
+    assert len(runs) == 3
+    for one in runs:
+        assert one.record["layer"] in (0, 1, 2)
+        assert len(one.history()) == 6
+        tables = one.predictions()
+        assert set(tables) == {("mini", ""), ("mini", "noise-10dB")}
+        table = tables["mini", ""]
+        assert list(table.columns[:7]) == PREDICTION_COLUMNS
+        assert np.allclose(table.filter(like="p_").sum(axis=1), 1)
+        saved = FrozenModel.load(one.path / "model")
+        assert saved.layer == one.record["layer"]
+        assert sorted(file.name for file in (one.path / "model").iterdir()) == [
+            "config.json", "labels.json", "model.safetensors",
+        ]  # fmt: skip
+    assert run("eval", str(file)) == 0
+    results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
+    assert len(results) == 6
+    assert results["uar"].mean() > 0.4  # three classes
+
+
+def test_a_seed_alone_gives_the_bytes_that_it_gives_among_others(
+    project: Any, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 3})
+    assert run("train", str(file)) == 0
+    together = predictions(tmp_path / "runs")
+    (tmp_path / "runs").rename(tmp_path / "before")
+    assert run("train", str(file), "--low-seed", "2", "--high-seed", "2") == 0
+    alone = predictions(tmp_path / "runs")
+    assert len(alone) == 1
+    for name, content in alone.items():
+        assert content == together[name]
+
+
+def test_the_second_training_embeds_nothing(
+    project: Any, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
+    monkeypatch.setattr(embeddings, "_one", lambda *a: pytest.fail("a clip was embedded again"))
+    other = model(tiny_whisper, layers={"use": "weighted"}, head={"kind": "linear", "relu": False})
+    assert run("train", str(project(other, TRAINING, name="second", seeds=[0, 1]))) == 0
+    assert len(find_runs(tmp_path / "runs" / "second")) == 2
+
+
+def test_a_condition_can_be_added_and_another_corpus_tested_later(
+    project: Any, tiny_whisper: Path, tmp_path: Path, mini_corpus: Path
+) -> None:
+    file = project(model(tiny_whisper), TRAINING, seeds=[0], classes=["angry", "happy"])
+    assert run("train", str(file)) == 0
+    before = predictions(tmp_path / "runs")
+    content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
+    file.write_text(json.dumps(content))
+    assert run("train", str(file)) == 0
+    after = predictions(tmp_path / "runs")
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 2
+
+
+def test_mean_and_deviation_are_pooled_side_by_side(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:
+    both = model(tiny_whisper, pooling={"kind": "mean_std"}, layers={"use": 1}, head={"kind": "linear"})
+    assert run("train", str(project(both, TRAINING, seeds=[0]))) == 0
+    (one,) = find_runs(tmp_path / "runs" / "mini")
+    assert FrozenModel.load(one.path / "model").weights["w"].shape == (64, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "training", "message"),
+    [
+        ({"layers": {"use": 3}}, {}, "layers.use: .* has no layer 3; valid: 0 to 2"),
+        ({"pooling": {"kind": "ecapa"}}, {}, "pooling.kind 'ecapa' .* does not go with a frozen encoder"),
+        ({"head": {"batch_norm": True}}, {}, "head.batch_norm does not go with a frozen encoder"),
+        ({}, {"accumulation": 2}, "training.accumulation does not go with a frozen encoder"),
+        ({}, {"precision": "bf16"}, "training.precision 'bf16' does not go with a frozen encoder"),
+    ],
+)
+def test_what_a_frozen_encoder_cannot_do_is_said_before_any_training(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: Any, training: Any,
+    message: str,
+) -> None:  # fmt: skip
+    file = project(model(tiny_whisper, **changes), {**TRAINING, **training})
+    assert run("train", str(file)) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error.replace("\n", " "))
+    assert not list((tmp_path / "runs").rglob("seed-*"))
+
+
+def test_augmentation_is_refused(project: Any, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gain = {"module": "audiomentations", "class": "Gain"}
+    file = project(model(tiny_whisper), TRAINING, augmentations=[{"name": "loud", "transforms": {"gain": gain}}])
+    assert run("train", str(file)) == 2
+    assert "augmentation 'loud' does not go with a frozen encoder" in capsys.readouterr().err
+
+
+def test_a_head_refuses_another_encoder_of_the_same_name(
+    project: Any, tiny_whisper: Path, tmp_path: Path, mini_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_whisper, folder)
+    file = project(model(folder), TRAINING, seeds=[0])
+    assert run("train", str(file)) == 0
+    torch.manual_seed(1)
+    changed = WhisperModel.from_pretrained(folder)
+    with torch.no_grad():
+        changed.encoder.conv1.weight.add_(1.0)
+    changed.save_pretrained(folder)
+    content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
+    file.write_text(json.dumps(content))
+    assert run("train", str(file)) == 2
+    assert "encoder_sha256" in capsys.readouterr().err
+
+
+def test_the_cache_is_listed_verified_and_pruned(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
+    capsys.readouterr()
+    assert run("cache", "ls") == 0
+    listed = capsys.readouterr().out
+    assert "embeddings/" in listed
+    assert "clips/mini-" in listed
+    assert run("cache", "verify") == 0
+    (shard,) = (tmp_path / "cache" / "embeddings").glob("*/*.bin")
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 255
+    shard.write_bytes(content)
+    assert run("cache", "verify") == 1
+    assert "DAMAGED" in capsys.readouterr().out
+    assert run("cache", "verify", "--delete") == 0
+    assert not shard.exists()
+    assert run("cache", "prune", "--max-size", "lots") == 2
+    assert "--max-size lots: expected bytes" in capsys.readouterr().err
+    assert run("cache", "prune", "--max-size", "0") == 0
+    assert not list((tmp_path / "cache" / "clips").glob("*[!k]"))
