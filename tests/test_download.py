@@ -1060,6 +1060,17 @@ def test_a_corpus_without_address_gives_its_steps_and_takes_an_archive(tmp_path:
     assert "could not be verified" in say.text
 
 
+def test_an_archive_of_another_corpus_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "AudioData.zip").write_bytes(zip_of({"AudioWAV/1001_IEO_ANG_HI.wav": wav()}))
+    words = r"AudioData\.zip: not savee\. It looks like CREMA-D.* 1 of 1 names fit"
+    with pytest.raises(Finding, match=words):
+        download(
+            "savee", tmp_path / "data/savee", accept_licence=True, archives=[tmp_path / "AudioData.zip"], say=Lines()
+        )
+    assert tree(tmp_path / "data") == {".savee.download.lock"}
+    assert not (tmp_path / "data/savee.partial").exists()
+
+
 def test_an_archive_of_another_format_is_refused(site: Site, tmp_path: Path) -> None:
     file = entry(site, "e.zip", tar_of({"03a01Fa.wav": wav()}), format="zip")
     with pytest.raises(Finding, match=r"is a tar.gz archive, expected zip"):

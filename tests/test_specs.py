@@ -113,6 +113,13 @@ def test_contradictions_are_refused(changes, said):
         ({"split": {}}, "split: the key 'kind' is missing", "tag"),
         ({"split": {"kind": "k_flod"}}, "did you mean 'k_fold'?", "tag"),
         ({"name": "a b"}, "letters, digits", "pattern"),
+        ({"train": [{"name": "toy", "only": {"sentense": ["a"]}}]}, "only: the key 'sentense' is not valid", "[key]"),
+        ({"split": {"kind": "k_fold", "folds": "5"}}, 'split.k_fold.folds: "5" is not valid; expected a number', "int"),
+        ({"split": {"kind": "k_fold", "folds": True}}, "folds: true is not valid; expected a number", "int"),
+        ({"split": {"kind": "speaker_independent", "rotate": 1}}, "rotate: 1 is not valid; expected true or", "bool"),
+        ({"split": {"kind": "speaker_independent", "rotate": "no"}}, 'rotate: "no" is not valid; expected', "bool"),
+        ({"seeds": ["0"]}, 'seeds.list.0: "0" is not valid', "Crossed"),
+        ({"seeds": {"low": "0", "high": 3}}, 'low: "0" is not valid; expected a number', "Crossed"),
     ],
 )
 def test_errors_speak_json_not_python(changes, said, unsaid):

@@ -8,10 +8,10 @@ import json
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
@@ -21,9 +21,61 @@ class Spec(BaseModel):
     """Base of the spec classes. Unknown keys are errors; instances never change; docstrings reach the JSON Schema."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    FROM_TEXT: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, content: Any) -> Any:
+        """Refuse what pydantic would turn into a number or a truth value: "5", true for 1, 1 for true."""
+        for name, field in cls.model_fields.items() if isinstance(content, dict) and not cls.FROM_TEXT else ():
+            valid, key = _scalars(field.annotation), field.alias or name
+            if valid <= {int, float, bool, type(None)}:
+                for value in _leaves(content.get(key)):
+                    if not _fits(value, valid):
+                        expected = "a number" if valid & {int, float} else "true or false"
+                        context = {"key": key, "value": value, "expected": expected}
+                        raise PydanticCustomError("as_written", "{key}: {value} is not {expected}", context)
+        return content
+
+
+class OlderSpec(Spec):
+    """Base of the classes for files of other systems, which write numbers as text: flags, and YAML's `1e-3`."""
+
+    FROM_TEXT = True
 
 
 S = TypeVar("S", bound=Spec)
+
+
+def _scalars(annotation: Any) -> set[type]:
+    """The types at the ends of an annotation; of a dict those of its values, of `Any` and models `object`."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return {type(value) for value in typing.get_args(annotation)}
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _scalars(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is dict:
+        return _scalars(typing.get_args(annotation)[1])
+    if arguments := [item for item in typing.get_args(annotation) if item is not Ellipsis]:
+        return set().union(*map(_scalars, arguments))
+    return {annotation if annotation in (int, float, bool, str, type(None)) else object}
+
+
+def _fits(value: Any, valid: set[type]) -> bool:
+    """Whether JSON writes a value as one of the types: text is no number, and true is not 1."""
+    if isinstance(value, bool):
+        return bool in valid
+    if isinstance(value, int | float):
+        return bool(valid & {int, float})
+    return not isinstance(value, str)
+
+
+def _leaves(value: Any) -> typing.Iterator[Any]:
+    """What is in a value, through lists and the values of dicts."""
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def parse(cls: type[S], content: Any, *, source: str, kind: str) -> S:
@@ -85,6 +137,9 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{key}: required key is missing"
     context = detail.get("ctx", {})
+    if detail["type"] == "as_written":
+        key = ".".join(str(part) for part in [*location, context["key"]])
+        return f"{key}: {json.dumps(context['value'], ensure_ascii=False)} is not valid; expected {context['expected']}"
     if location[-1:] == ["[key]"]:
         owner = ".".join(str(part) for part in location[:-2])
         return (

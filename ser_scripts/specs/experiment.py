@@ -45,7 +45,7 @@ def _form_of_seeds(value: Any) -> str:
 
 
 Seeds = Annotated[
-    Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Tag("list")]
+    Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1), Tag("list")]
     | Annotated[SeedRange, Tag("range")]
     | Annotated[CrossedSeeds, Tag("crossed")],
     Discriminator(_form_of_seeds),

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from ser_eval.run_folder import RUN, SPEC, read_json
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.base import Spec, nearest, parse, read_spec_file
+from ser_scripts.specs.base import OlderSpec, nearest, parse, read_spec_file
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import NAME_PATTERN, ModelSpec
 
@@ -52,21 +52,21 @@ IGNORED_MODEL_KEYS = {
 }
 
 
-class OlderDataset(Spec):
+class OlderDataset(OlderSpec):
     """A further test set of the older format."""
 
     name: str = Field(pattern=NAME_PATTERN)
     eval_csv_path: str = Field(min_length=1)
 
 
-class OlderTrainingSet(Spec):
+class OlderTrainingSet(OlderSpec):
     """The training set of the older format."""
 
     name: str = Field(pattern=NAME_PATTERN)
     data_csv: str = Field(min_length=1)
 
 
-class OlderExperiment(Spec):
+class OlderExperiment(OlderSpec):
     """The older experiment file: the documented names of its keys and the ones that its code read."""
 
     experiment_name: str = Field(pattern=NAME_PATTERN)
@@ -106,7 +106,7 @@ class OlderExperiment(Spec):
         raise ValueError(f"'{value}' is not known{nearest(value, ['accuracy'])}")
 
 
-class OlderModel(Spec):
+class OlderModel(OlderSpec):
     """The older model file: the documented names of its keys and the ones that its code read."""
 
     model_path_or_name: str = Field(min_length=1)
@@ -322,12 +322,12 @@ def translate_model(content: dict[str, Any], source: str) -> Translated:
     return Translated(result, tuple(messages))
 
 
-def _summary(source: str, older: Spec, ignored: Mapping[str, str]) -> str:
+def _summary(source: str, older: OlderSpec, ignored: Mapping[str, str]) -> str:
     keys = [key for key in type(older).model_fields if key in older.model_fields_set and key not in ignored]
     return f"{source}: older format, read as the present one; translated: {', '.join(keys)}"
 
 
-def _ignored(source: str, older: Spec, ignored: Mapping[str, str]) -> list[str]:
+def _ignored(source: str, older: OlderSpec, ignored: Mapping[str, str]) -> list[str]:
     return [f"{source}: {key} ignored: {ignored[key]}" for key in ignored if key in older.model_fields_set]
 
 

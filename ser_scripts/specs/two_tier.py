@@ -15,7 +15,7 @@ from pydantic import Field
 from ser_eval.run_folder import parse_table, write_json, write_table
 from ser_scripts.errors import BadInput
 from ser_scripts.files import writable_folder
-from ser_scripts.specs.base import Spec, nearest, parse
+from ser_scripts.specs.base import OlderSpec, nearest, parse
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
 
@@ -28,7 +28,7 @@ _LABEL_COLUMNS = ("label", "emotion_code")
 _SPEAKER_COLUMNS = ("actor", "gender")
 
 
-class Audio(Spec):
+class Audio(OlderSpec):
     """`audio`."""
 
     sample_rate: Count = 16_000
@@ -40,7 +40,7 @@ class Audio(Spec):
     f_max: Positive = 8000.0
 
 
-class Augmentation(Spec):
+class Augmentation(OlderSpec):
     """`augmentation`."""
 
     enabled: bool = True
@@ -54,7 +54,7 @@ class Augmentation(Spec):
     mixup_alpha: Positive = 0.4
 
 
-class Model(Spec):
+class Model(OlderSpec):
     """`model`."""
 
     n_mfcc: Count | None = None
@@ -69,14 +69,14 @@ class Model(Spec):
     attention_heads: Count = 4
 
 
-class Cosine(Spec):
+class Cosine(OlderSpec):
     """`training.scheduler_params.cosine`."""
 
     T_max: Positive = 50
     eta_min: Annotated[float, Field(ge=0)] = 1e-6
 
 
-class Plateau(Spec):
+class Plateau(OlderSpec):
     """`training.scheduler_params.plateau`."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -84,14 +84,14 @@ class Plateau(Spec):
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
 
 
-class Step(Spec):
+class Step(OlderSpec):
     """`training.scheduler_params.step`."""
 
     step_size: Positive = 10
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class SchedulerParams(Spec):
+class SchedulerParams(OlderSpec):
     """`training.scheduler_params`."""
 
     cosine: Cosine = Cosine()
@@ -99,7 +99,7 @@ class SchedulerParams(Spec):
     step: Step = Step()
 
 
-class Training(Spec):
+class Training(OlderSpec):
     """`training`."""
 
     epochs: Count = 50
@@ -116,7 +116,7 @@ class Training(Spec):
     scheduler_params: SchedulerParams = SchedulerParams()
 
 
-class Data(Spec):
+class Data(OlderSpec):
     """`data`."""
 
     train_csv: str | None = None
@@ -130,7 +130,7 @@ class Data(Spec):
     min_audio_length: Any = None
 
 
-class System(Spec):
+class System(OlderSpec):
     """`system`."""
 
     seed: Annotated[int, Field(ge=0)] = 42
@@ -142,7 +142,7 @@ class System(Spec):
     save_interval: Any = None
 
 
-class TwoTier(Spec):
+class TwoTier(OlderSpec):
     """A configuration of the older system, its defaults where a key is absent."""
 
     audio: Audio = Audio()
