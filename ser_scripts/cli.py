@@ -84,7 +84,7 @@ def check(
     overrides: Overrides = None,
     allow_import: AllowImport = None,
 ) -> None:
-    """Validate specs; for experiments also read the corpora, draw every split and estimate the disk needed."""
+    """Validate specs, read their corpora, draw every split. Estimates the disk; exit code 1 for a refused split."""
     from ser_scripts.runs.check import check_spec
 
     refused = False
@@ -109,7 +109,7 @@ def translate(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration of the two-tier system.")],
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("experiments"),
 ) -> None:
-    """Write a YAML configuration of the older two-tier system, and flags of its train.py, as an experiment."""
+    """Write an older two-tier system's YAML as an experiment. Flags of its train.py may follow."""
     from ser_scripts.specs.two_tier import write_translation
 
     files, messages = write_translation(config, out, context.args)
@@ -132,7 +132,7 @@ def prepare(
         typer.Option(metavar="FILE", help="With --download: unpack this file instead, with the same checks."),
     ] = None,
 ) -> None:
-    """Read and check corpora ahead of training; `ser prepare toy` makes the built-in corpus."""
+    """Read and check corpora, or download them. `ser prepare toy` makes the built-in corpus."""
     from ser_scripts.runs.check import download_corpus, prepare_corpora
 
     if not download and (accept_licence or archive):
@@ -174,7 +174,7 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Move run folders of another spec aside.")] = False,
     allow_import: AllowImport = None,
 ) -> None:
-    """Train every run of an experiment that is not finished; the same command goes on after a stop."""
+    """Train every run of an experiment that is not finished. The same command goes on after a stop."""
     from ser_scripts.runs.execute import Options, execute_plan, find_device
     from ser_scripts.runs.plan import load_experiment, make_plan
     from ser_scripts.settings import folders
@@ -220,7 +220,7 @@ def evaluate(
     ] = None,
     device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
 ) -> None:
-    """Metrics, confusion matrices, results.csv and report.html from finished runs."""
+    """Metrics, confusion matrices and a report of finished runs."""
     from ser_scripts.runs.locate import experiment_folder
 
     if (experiment is None) == (table is None):
@@ -302,7 +302,7 @@ def stats(
     ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Folder for the results of --csv.")] = None,  # noqa: UP045
 ) -> None:
-    """Which difference is real: ANOVA, mixed models, paired contrasts, ranks, equivalence; docs/statistics.md."""
+    """Which difference is real. ANOVA, mixed models, paired contrasts, ranks, equivalence; docs/statistics.md."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
     from ser_scripts.runs.locate import all_experiments, experiment_folder
@@ -351,7 +351,7 @@ def stats(
 def schemas(
     out: Annotated[Path, typer.Option(help="Folder for the schemas.")] = Path("schemas"),
 ) -> None:
-    """Write the JSON Schemas of experiment and model files (for completion in editors)."""
+    """Write the JSON Schemas of experiment and model files. Editors complete and check with them."""
     from ser_scripts.specs.schemas import write_schemas
 
     for file in write_schemas(out):
@@ -373,7 +373,7 @@ def describe(
         typer.Option(metavar="FOLDER", help="Also write CSV tables, JSON, Markdown and a page of pictures per corpus."),
     ] = None,
 ) -> None:
-    """Rates, durations, classes, speakers, levels, silence, bandwidth, duplicates, sentences, votes of some clips."""
+    """What is in a corpus. Rates, durations, classes, speakers, levels, silence, bandwidth, copies, votes."""
     from ser_scripts.describe import describe as describe_clips
     from ser_scripts.describe import write_description
 
@@ -393,7 +393,7 @@ def corpora(
         typer.Option(metavar="FOLDER", help="Write the corpora's pages into the project's data folder."),
     ] = None,
 ) -> None:
-    """List the corpora that the project reads and which are here, or tell how to get one."""
+    """List the corpora and which are here, or tell how to get one."""
     from ser_scripts.corpora import listing
     from ser_scripts.settings import folders
 
@@ -421,7 +421,7 @@ def preview(
     overrides: Overrides = None,
     allow_import: AllowImport = None,
 ) -> None:
-    """Write what a model hears of a clip: WAV files, features and a page of pictures, with each augmentation."""
+    """Write what a model hears of a clip. WAV files, features and a page of pictures, with each augmentation."""
     from ser_scripts.runs.preview import preview as write_preview
 
     for line in write_preview(
@@ -444,7 +444,7 @@ def protocols(
         typer.Argument(metavar="PROTOCOL", help="Tell everything about this one."),
     ] = None,
 ) -> None:
-    """List the published protocols that an experiment can name, or describe one with its checksums."""
+    """List the published protocols, or describe one with checksums."""
     from ser_scripts.protocols import describe as describe_protocol
     from ser_scripts.protocols import listing
 
@@ -461,7 +461,7 @@ def audit(
         typer.Option(help="A manifest with audio_sha256, to find the same recording on two sides."),
     ] = None,
 ) -> None:
-    """Check anybody's split for leaks; exit code 1 when there is one."""
+    """Check anybody's split for leaks. Exit code 1 when there is one."""
     from ser_scripts.leaks import audit as run_audit
 
     findings = run_audit(split_file, manifest)
@@ -499,7 +499,7 @@ def preprocess(
         bool, typer.Option("--allow-dropped", help="Go on without clips that cannot be read or that a step refuses.")
     ] = False,
 ) -> None:
-    """Write a cleaned copy of a corpus or folder, with a CSV of its clips and a record of what was done."""
+    """Write a cleaned copy of a corpus or folder. With a CSV of its clips and a record of what was done."""
     from ser_scripts.runs.preprocess_corpus import Options, preprocess_corpus, read_chain
 
     steps, base = read_chain(chain, experiment)
@@ -547,7 +547,7 @@ def cache_prune(
 
 @app.command()
 def doctor() -> None:
-    """What is installed, which devices, corpora and encoders are found."""
+    """What is installed and found: devices, corpora, encoders."""
     from ser_scripts.runs.doctor import examine
 
     print("\n".join(examine()))

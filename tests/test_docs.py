@@ -104,11 +104,20 @@ def accepts(kind: TypeAdapter[Any], content: Any) -> bool:
     return True
 
 
-COMMANDS = {
-    name: {option for parameter in command.params for option in parameter.opts}
-    for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
-}
-COMMAND = re.compile(r"(?:^|[\s/(])ser ([a-z][a-z-]*)")
+def options_by_command(group: Any, prefix: str = "") -> dict[str, set[str]]:
+    """The options of every command; those of a group, such as `cache`, are named `cache ls`."""
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= options_by_command(command, f"{name} ")
+        else:
+            found[prefix + name] = {option for parameter in command.params for option in parameter.opts}
+    return found
+
+
+COMMANDS = options_by_command(typer.main.get_command(app))
+GROUPS = {name.partition(" ")[0] for name in COMMANDS if " " in name}
+COMMAND = re.compile(rf"(?:^|[\s/(])ser ((?:{'|'.join(sorted(GROUPS))}) [a-z]+|[a-z][a-z-]*)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z_-]*")
 
 
@@ -119,6 +128,8 @@ def faults_of_commands(text: str) -> list[str]:
     ends = [match.start() for match in found[1:]] + [len(text)]
     for match, end in zip(found, ends, strict=False):
         name = match[1]
+        if name in GROUPS:
+            continue
         if name not in COMMANDS:
             faults.append(f"no command 'ser {name}'")
             continue
@@ -155,7 +166,7 @@ def test_commands_named_in_messages_exist() -> None:
     for room in ("ser_scripts", "eval", "analysis"):
         for file in sorted((ROOT / room).rglob("*.py")):
             for name in re.findall(r"`ser ([a-z]+)", read(page(file))):
-                assert name in COMMANDS, f"{page(file)}: `ser {name}`"
+                assert name in COMMANDS or name in GROUPS, f"{page(file)}: `ser {name}`"
 
 
 @pytest.mark.parametrize("file", PAGES, ids=page)
