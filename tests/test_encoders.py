@@ -14,9 +14,10 @@ from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder as
 from transformers.models.whisper.modeling_whisper import WhisperModel
 
 from ser_scripts.errors import BadInput
-from ser_scripts.modeling.encoders import build_encoder, resolve
+from ser_scripts.modeling.encoders import build_encoder
 from ser_scripts.modeling.families import FAMILIES, Encoder
 from ser_scripts.modeling.masking import masked_group_norm, receptive_field
+from ser_scripts.modeling.places import resolve
 from ser_scripts.modeling.pooling import masked_mean
 from ser_scripts.specs.model import PretrainedEncoder, RandomEncoder
 

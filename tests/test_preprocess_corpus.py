@@ -198,6 +198,15 @@ def test_a_place_that_is_taken_or_inside_the_source_is_refused(tree: Path, tmp_p
     assert (tmp_path / "empty" / "one.wav").is_file()
 
 
+def test_the_copy_of_listed_clips_may_lie_beside_their_list(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips.csv").write_text("path,label\ntree/one.wav,angry\ntree/sub/two.flac,sad\n")
+    assert copy("clips.csv", tmp_path / "clean")[0] == f"2 clips of {tmp_path}"
+    assert (tmp_path / "clean" / "tree" / "one.wav").is_file()
+    for out, message in [(tmp_path, "or around it"), (tree, "not an empty folder"), (tmp_path.parent, "or around it")]:
+        with pytest.raises(BadInput, match=message):
+            copy("clips.csv", out)
+
+
 def test_files_that_cannot_be_read_stop_the_copy_and_are_all_named(tree: Path, tmp_path: Path) -> None:
     (tree / "broken.wav").write_bytes(b"RIFF")
     soundfile.write(tree / "sub" / "short.wav", np.zeros(10), RATE_HZ)

@@ -63,7 +63,8 @@ def test_every_protocol_says_where_it_comes_from_and_how_its_sides_come_about(pr
     assert (protocol.split is not None) or protocol.file == "needed"
     assert (protocol.file != "none") == bool(protocol.file_source)
     assert protocol.name.split("-")[0] in protocols.describe(protocol.name)
-    if protocol.labels is not None and protocol.corpora[0] in corpora.names():
+    assert set(protocol.corpora) <= set(corpora.names())
+    if protocol.labels is not None:
         assert protocol.labels in corpora.label_sets(corpora.get(protocol.corpora[0]))
 
 
@@ -94,7 +95,7 @@ def test_what_the_experiment_leaves_open_is_filled_in() -> None:
     assert spec.task_map.expanded().merge == {"happy": ("happy", "excited")}
     spec, _ = resolved({"protocol": "emo-superb-cremad", "file": __file__}, train=["cremad"])
     assert (spec.split.kind, spec.train[0][0].labels) == ("preset", "perceived_audio")
-    spec, _ = resolved("msp-podcast", train=["msp_podcast"])
+    spec, _ = resolved("msp-podcast", train=["msppodcast"])
     assert (spec.split.kind, spec.split.test) == ("partition", ("test1",))
     assert len(spec.task_map.classes) == 8
     spec, protocol = resolved({"kind": "k_fold"}, train=["emodb"])

@@ -44,6 +44,8 @@ def locate(spec: PretrainedEncoder, *, models: Path | None) -> tuple[Path, dict[
         folder, revision = place, spec.revision
     else:
         folder, revision = _download(place, spec.revision, models)
+    if not (folder / CONFIG).is_file():
+        raise BadInput(f"{folder} holds no {CONFIG}; it is no folder in save_pretrained layout")
     return folder, {
         "name": spec.model_path_or_name,
         "revision": revision,

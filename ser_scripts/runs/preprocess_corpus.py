@@ -31,6 +31,7 @@ from ser_scripts.runs.plan import load_experiment
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import folders
 from ser_scripts.specs.base import Spec, parse
+from ser_scripts.specs.corpora import CsvCorpus
 from ser_scripts.specs.preprocess import PreprocessSpec
 
 RECORD, TABLE = "preprocess.json", "clips.csv"
@@ -71,6 +72,8 @@ class _Source(NamedTuple):
     """One row per path: path, and what the corpus says."""
     faults: dict[str, str]
     """Clips that cannot be used, and why."""
+    is_list: bool = False
+    """The paths stand in a CSV: what is written beside them is never taken for one of them."""
 
 
 class _Written(NamedTuple):
@@ -177,9 +180,9 @@ def _read_source(what: str, say: Callable[[str], None]) -> _Source:
         if not paths:
             raise BadInput(f"{root} holds no {', '.join(decode.SUFFIXES)} file")
         return _Source(root.name, root, paths, pd.DataFrame({"path": paths}), {})
-    where = folders()
+    where, spec = folders(), corpus_spec(what)
     manifest = survey(
-        corpus_spec(what),
+        spec,
         data=where.data,
         locations=where.locations,
         cache=where.cache,
@@ -195,12 +198,14 @@ def _read_source(what: str, say: Callable[[str], None]) -> _Source:
         and (clips[column] != clips["actor"] if column == "group" else clips[column] != "").any()
     ]
     faults = dict(manifest.dropped.itertuples(index=False, name=None))
-    return _Source(manifest.corpus, manifest.root, list(clips["path"]), clips[columns], faults)
+    return _Source(
+        manifest.corpus, manifest.root, list(clips["path"]), clips[columns], faults, is_list=isinstance(spec, CsvCorpus)
+    )
 
 
 def _refuse_place(out: Path, source: _Source) -> None:
     here, there = out.resolve(), source.root.resolve()
-    if here == there or here.is_relative_to(there) or there.is_relative_to(here):
+    if there.is_relative_to(here) or (here.is_relative_to(there) and not source.is_list):
         raise BadInput(
             f"{out}: the copy would lie inside what is read, or around it ({source.root}); name another folder"
         )
