@@ -143,10 +143,16 @@ def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, whe
         assert resumed >= 1, "no kill fell into the training, so nothing was tested"
 
 
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ser_scripts.cli import main; main()"
+)
+"""The command, also where the tests run in the background of a shell, whose processes ignore Ctrl-C from birth."""
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project, tmp_path):
     file = project(training={"epochs": 200}, seeds=[0])
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--device", "cpu"],
+        [sys.executable, "-c", INTERRUPTIBLE, "train", str(file), "--device", "cpu"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -508,7 +514,9 @@ def test_augmentation_faults_show_in_check(project):
 def test_empty_plans_and_slips_in_allow_dropped_are_refused(project):
     assert "at least 1" in refused("check", project(seeds=[]))
     assert "at least 1" in refused("check", project(augmentations=[]))
-    assert "names no clip" in refused("check", project(seeds=[0], allow_dropped=["mini/none.wav"]))
+    assert "names no clip of the 96 of 'mini'" in refused("check", project(seeds=[0], allow_dropped=["mini/zzz.wav"]))
+    near = refused("check", project(seeds=[0], allow_dropped=["mini/gio-f9-b1.wav"]))
+    assert "names no clip; did you mean 'mini/gio-f" in near
 
 
 def test_a_test_corpus_without_shared_classes_is_refused_before_training(project, mini_corpus, tmp_path):
@@ -589,7 +597,7 @@ def test_augmented_conditions_have_their_own_folders(project, tmp_path):
 def test_ctrl_c_stops_all_processes_of_a_parallel_training(project, tmp_path):
     file = project(training={"epochs": 500}, seeds=[0, 1])
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ser_scripts.cli import main; main()", "train", str(file), "--jobs", "2"],
+        [sys.executable, "-c", INTERRUPTIBLE, "train", str(file), "--jobs", "2"],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},

@@ -89,6 +89,7 @@ def test_unknown_split_kind_lists_the_valid_ones():
         ({"models": ["a", "a"]}, "stands there twice"),
         ({"classes": ["angry"]}, "at least two"),
         ({"seeds": {"low": 5, "high": 1}}, "below"),
+        ({"seeds": {"low": 1, "high": 1_000_000_000}}, "1 to 1000000000 are more than 10000 seeds"),
         ({"split": {"kind": "speaker_independent", "proportions": [0.5, 0.2, 0.2]}}, "sum to 0.9"),
         (
             {"split": {"kind": "speaker_independent", "proportions": [0.7, 0.2, 0.1], "train_test_split": 0.8}},
@@ -126,6 +127,12 @@ def test_errors_speak_json_not_python(changes, said, unsaid):
     text = refused(experiment(**changes))
     assert said in text
     assert unsaid not in text
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text('{"name": "x", "seeds": [0], "seeds": [1]}')
+    with pytest.raises(BadInput, match=r"x\.json: the key 'seeds' stands twice in one object"):
+        load_experiment(tmp_path / "x.json")
 
 
 def test_short_forms_of_corpora():

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,10 +203,19 @@ def _read_record(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
-def read_json(file: Path) -> Any:
-    """Read a JSON file in UTF-8, with or without a byte-order mark; a syntax error names file, line and column."""
+def read_json(file: Path, *, unique_keys: bool = False) -> Any:
+    """Read a JSON file in UTF-8, with or without a byte-order mark; a syntax error names file, line and column.
+
+    With `unique_keys` an object with one key twice is refused, of which JSON readers else keep the last.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+            raise BadInput(f"{file}: the key '{twice[0]}' stands twice in one object")
+        return dict(pairs)
+
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=unique if unique_keys else None)
     except UnicodeDecodeError as error:
         raise BadInput(f"{file} is not in UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -361,10 +362,12 @@ def _check_allowed(experiment: Experiment, manifests: dict[str, Manifest]) -> No
                 f"({', '.join(sorted(manifests))}); expected <corpus>/<path>"
             )
         if corpus not in stems:
-            tables = (manifests[corpus].clips, manifests[corpus].dropped)
+            tables = (manifests[corpus].clips, manifests[corpus].dropped, manifests[corpus].set_aside)
             stems[corpus] = {PurePosixPath(one).stem for table in tables for one in table["path"]}
-        if PurePosixPath(path).stem not in stems[corpus]:
-            raise BadInput(f"{experiment.file}: allow_dropped: '{entry}' names no clip{nearest(path, stems[corpus])}")
+        if (stem := PurePosixPath(path).stem) not in stems[corpus]:
+            close = difflib.get_close_matches(stem, sorted(stems[corpus]), n=1)
+            hint = f"; did you mean '{corpus}/{close[0]}'?" if close else f" of the {len(stems[corpus])} of '{corpus}'"
+            raise BadInput(f"{experiment.file}: allow_dropped: '{entry}' names no clip{hint}")
 
 
 def _refuse_recordings(split: Split, clips: pd.DataFrame, heard: Heard) -> None:

@@ -106,7 +106,7 @@ def read_spec_file(file: Path, *, kind: str) -> Any:
     """The JSON object of a spec file, unvalidated."""
     if not file.is_file():
         raise BadInput(f"{file}: no such {kind} file")
-    content = read_json(file)
+    content = read_json(file, unique_keys=True)
     if not isinstance(content, dict):
         raise BadInput(f"{file} is not a valid {kind}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -121,10 +121,12 @@ def digest(content: Any) -> str:
 
 
 def nearest(name: str, valid: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what is valid when nothing is near."""
+    """`; did you mean 'x'?`, or the list of what is valid (not more than 60) when nothing is near."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; valid: {', '.join(names) or 'none'}"
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"; did you mean '{close[0]}'?"
+    more = f", ... ({len(names) - 60} more)" if len(names) > 60 else ""
+    return f"; valid: {', '.join(names[:60]) or 'none'}{more}"
 
 
 def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:

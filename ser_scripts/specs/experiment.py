@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -15,6 +16,9 @@ from ser_scripts.specs.preprocess import PreprocessSpec
 from ser_scripts.specs.splits import SplitSpec
 from ser_scripts.specs.task import TaskSpec
 
+MAX_SEEDS = 10_000
+"""A range with more is a slip."""
+
 
 class SeedRange(Spec):
     """Seeds low..high, both included."""
@@ -26,6 +30,8 @@ class SeedRange(Spec):
     def _ordered(self) -> SeedRange:
         if self.high < self.low:
             raise ValueError(f"'high' ({self.high}) is below 'low' ({self.low})")
+        if self.high - self.low >= MAX_SEEDS:
+            raise ValueError(f"{self.low} to {self.high} are more than {MAX_SEEDS} seeds")
         return self
 
 
@@ -123,8 +129,8 @@ class ExperimentSpec(Spec):
             named["seeds.split_seeds"] = [str(seed) for seed in self.seeds.split_seeds]
             named["seeds.train_seeds"] = [str(seed) for seed in self.seeds.train_seeds]
         for what, names in named.items():
-            for name in {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{what}: {name!r} stands there twice")
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                raise ValueError(f"{what}: {twice[0]!r} stands there twice")
         if fault := same_twice(self.conditions):
             raise ValueError(f"conditions: {fault}")
         if self.classes is not None and len(self.classes) < 2:
