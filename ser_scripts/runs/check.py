@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ser_eval.run_folder import SPLIT_SIDES, run_name, write_json, write_table
-
 from ser_scripts import corpora
 from ser_scripts.errors import BadInput
 from ser_scripts.files import writable_folder
@@ -42,7 +41,9 @@ def corpus_spec(what: str) -> CorpusSpec:
         content = {"kind": "audiofolder", "name": Path(what).resolve().name, "path": str(Path(what).resolve())}
         return parse(AudioFolderCorpus, content, source=what, kind="corpus (its folder's name is its name)")
     if "/" in what or "\\" in what:
-        raise BadInput(f"{what}: no such folder; expected a corpus of `ser corpora`, a CSV of clips, or a folder of them")
+        raise BadInput(
+            f"{what}: no such folder; expected a corpus of `ser corpora`, a CSV of clips, or a folder of them"
+        )
     return parse(NamedCorpus, {"name": what}, source=what, kind="corpus name")
 
 
@@ -98,9 +99,7 @@ def check_spec(
     return lines, bool(plan.refused or crossing)
 
 
-def _event_lines(
-    experiment: Experiment, manifest: Manifest, where: Folders, say: Callable[[str], None]
-) -> list[str]:
+def _event_lines(experiment: Experiment, manifest: Manifest, where: Folders, say: Callable[[str], None]) -> list[str]:
     """What the preprocessing does to single clips of a corpus, counted; none where it treats all clips alike."""
     from ser_scripts.audio.store import preprocessing_events
 

@@ -9,7 +9,6 @@ import functools
 import gc
 import itertools
 import multiprocessing
-import os
 import shutil
 import signal
 import sys
@@ -35,6 +34,7 @@ from ser_scripts.runs.train_run import check_models, check_votes, run_identity, 
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.training.clock import duration
+
 
 @dataclass(frozen=True)
 class Options:
@@ -85,7 +85,8 @@ def find_device(wanted: str | None) -> str:
     if not there.get(wanted, False):
         present = ", ".join(name for name, one in there.items() if one)
         raise BadInput(
-            f"--device {wanted}: not available; on this machine: {present} (CUDA_VISIBLE_DEVICES picks one of several GPUs)"
+            f"--device {wanted}: not available; on this machine: {present} "
+            "(CUDA_VISIBLE_DEVICES picks one of several GPUs)"
         )
     return wanted
 
@@ -94,8 +95,8 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
     """Execute every run of a plan that is not finished yet.
 
     Raises:
-        BadInput: if a model cannot be built, a run folder of another spec is in the way or damaged, the disk is full, or
-            another process holds a run
+        BadInput: if a model cannot be built, a run folder of another spec is in the way or damaged, the disk is full,
+            or another process holds a run
     """
     check_votes(plan)
     prepared = prepare_conditions(plan, folders, say)
@@ -153,9 +154,7 @@ def _together(
             for job in group:
                 locks.enter_context(_lock(job.run, folders))
             mine = [
-                job
-                for job in group
-                if not _is_finished(job.run, job.identity, folders, job.manifests, force=False)
+                job for job in group if not _is_finished(job.run, job.identity, folders, job.manifests, force=False)
             ]
             status, message = "finished", ""
             try:
@@ -190,9 +189,7 @@ def _here(
         yield execute_run(job, folders, options, f"run {number}/{total}", say)
 
 
-def _in_processes(
-    todo: Sequence[_Job], folders: Folders, options: Options, jobs: int, total: int
-) -> Iterator[Outcome]:
+def _in_processes(todo: Sequence[_Job], folders: Folders, options: Options, jobs: int, total: int) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupt) as pool:
         try:
@@ -238,7 +235,7 @@ def write_clips(root: Path, manifests: Sequence[Manifest]) -> None:
 
 
 def write_plan(root: Path, plan: Plan) -> None:
-    """Write which runs are to exist; a range of seeds adds to what was planned before, a whole experiment replaces it."""
+    """Write which runs are to exist; a range of seeds adds to what was planned before, all seeds replace it."""
     file = root / run_folder.PLAN
     runs = {_below(run) for run in plan.runs}
     if plan.experiment.seed_flags and file.is_file():
@@ -324,9 +321,7 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key}: was {old!r}, is {new!r}"]
 
 
-def execute_run(
-    job: _Job, folders: Folders, options: Options, prefix: str, say: Callable[[str], None]
-) -> Outcome:
+def execute_run(job: _Job, folders: Folders, options: Options, prefix: str, say: Callable[[str], None]) -> Outcome:
     """Train one run, or go on where a kill left it; leaves the run folder whole or `.partial`."""
     run, started = job.run, time.monotonic()
     name = f"{prefix}  {_below(run)}"
@@ -376,5 +371,3 @@ def _is_disk_full(error: BaseException, folders: Folders) -> bool:
         return True
     written = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
     return written and shutil.disk_usage(folders.runs).free < 1 << 20
-
-

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from ser_eval.run_folder import find_experiments
-
 from ser_scripts.errors import BadInput
 from ser_scripts.settings import folders
 from ser_scripts.specs.base import nearest, read_spec_file

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+
 from ser_eval import run_folder
 from ser_eval.evaluate import evaluate_predictions
-
 from ser_scripts.audio.preprocess import chain_inputs
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.files import writable_folder
@@ -18,9 +18,9 @@ from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.check import corpus_spec
 from ser_scripts.runs.conditions import conditioned_chain, recorded_conditions
 from ser_scripts.runs.execute import find_device, write_clips
-from ser_scripts.runs.train_run import prediction_table
 from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.progress import counter
+from ser_scripts.runs.train_run import prediction_table
 from ser_scripts.settings import folders
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.corpora import CorpusSpec

@@ -149,7 +149,18 @@ def train_frozen(
     for number, (run, identity, prepared) in enumerate(runs):
         mine = [head for head, owner in zip(trained, owners, strict=True) if owner == number]
         _write(
-            run, identity, prepared, manifests, stores, folders, encoder, table, _choose(mine, run.model), began, device, report
+            run,
+            identity,
+            prepared,
+            manifests,
+            stores,
+            folders,
+            encoder,
+            table,
+            _choose(mine, run.model),
+            began,
+            device,
+            report,
         )
     seconds = round((time.monotonic() - clock) / len(runs), 3)
     for run, *_ in runs:
@@ -249,7 +260,9 @@ def _write(
     if run.model.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
     run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
-    record = run_record(run, dict(manifests), identity, Trained(head.history, head.selected, None), encoder.identity, began)
+    record = run_record(
+        run, dict(manifests), identity, Trained(head.history, head.selected, None), encoder.identity, began
+    )
     used = clips[clips["split"] != "unused"]
     record |= {"conditions": tested_under, "device": device, "seconds": 0.0, "augmentation_inputs": {}}
     record["layer"] = head.layer

@@ -31,8 +31,8 @@ from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.predictor import NetworkPredictor
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
-from ser_scripts.specs.base import digest
 from ser_scripts.specs.augmentation import AugmentationSpec
+from ser_scripts.specs.base import digest
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.splits import write_split
 from ser_scripts.training.history import BEST, CHECKPOINTS, LAST
@@ -118,7 +118,9 @@ def train_run(
         targets = _vote_targets(run, manifests)
         train_side.clips = [replace(clip, target=targets.get((clip.corpus, clip.path))) for clip in train_side.clips]
         counts = [
-            sum(float(clip.label == number) if clip.target is None else clip.target[number] for clip in train_side.clips)
+            sum(
+                float(clip.label == number) if clip.target is None else clip.target[number] for clip in train_side.clips
+            )
             for number in range(len(labels))
         ]
     weights = None
@@ -286,9 +288,7 @@ def run_record(
         "relabelled": run.task.relabelled,
         "not_shared": run.task.not_shared,
         "across": run.task.across,
-        "preprocess": [
-            step.model_dump(mode="json") for step in resolve_chain(run.experiment.preprocess, run.base)
-        ],
+        "preprocess": [step.model_dump(mode="json") for step in resolve_chain(run.experiment.preprocess, run.base)],
         "code": _code(),
         "started": began.isoformat(timespec="seconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -404,8 +404,8 @@ def _check_frozen(spec: ModelSpec, folders: Folders, augmentations: Mapping[str,
 
     if augmentations:
         raise BadInput(
-            f"augmentation '{sorted(augmentations)[0]}' does not go with a frozen encoder, whose hidden states are those of "
-            'clean clips; use "freeze": {"encoder": true}, which hears every clip anew'
+            f"augmentation '{sorted(augmentations)[0]}' does not go with a frozen encoder, whose hidden states are "
+            'those of clean clips; use "freeze": {"encoder": true}, which hears every clip anew'
         )
     assert isinstance(spec.encoder, PretrainedEncoder)
     encoder = frozen_encoder(spec.encoder, models=folders.models)
