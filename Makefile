@@ -1,5 +1,5 @@
 # Thin: each target calls `ser`. EXP names an experiment, e.g. make train EXP=experiments/emovo.json
-.PHONY: help setup quickstart train eval stats report check test lint format schemas pages lock bench-prepare clean
+.PHONY: help setup quickstart train eval stats report check test lint format schemas pages lock leaks bench bench-prepare clean
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -15,6 +15,7 @@ help:
 	@echo "make eval  EXP=experiments/X.json   metrics, confusion matrices, report.html"
 	@echo "make stats [EXP=...]                which difference is real (every experiment when EXP is absent)"
 	@echo "make check EXP=...                  validate, draw every split, estimate the disk needed"
+	@echo "make leaks                          what a split that leaks speakers adds to UAR, as a table"
 	@echo "make test | lint | format | schemas | pages | lock | setup | bench-prepare"
 
 setup: .venv/.ready
@@ -69,6 +70,12 @@ pages: setup
 
 lock:
 	sh docker/lock.sh
+
+# The price of a leak: one frozen model under three kinds of split (needs EmoDB, CREMA-D and Whisper base)
+LEAKS := $(foreach corpus,emodb cremad,$(foreach kind,random per-emotion independent,leak-$(corpus)-$(kind)))
+leaks: setup
+	set -e; for name in $(LEAKS); do $(SER) train experiments/$$name.json $(ARGS); $(SER) eval experiments/$$name.json; done
+	$(BIN)/python benchmarks/price_of_a_leak.py "$${SER_RUNS:-runs}"
 
 # 100,000 clips: seconds and memory of the manifest, the clip store and the search for copies
 bench-prepare: setup

@@ -20,6 +20,8 @@ def writable_folder(folder: Path, *, remedy: str) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not folder.stat().st_mode & 0o222:  # root could write all the same
+            raise BadInput(f"cannot write to {folder}: it is marked read-only; {remedy} to a writable folder")
         probe = folder / f".write-{os.getpid()}"
         probe.touch()
         probe.unlink()

@@ -998,10 +998,10 @@ def test_a_data_folder_that_cannot_be_written_is_named_before_the_download(site:
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(BadInput, match=r"cannot write to .*data: .*set SER_DATA"):
         download("emodb", tmp_path / "data/emodb", say=Lines(), policy=quick(), source=source(file))
-    if os.geteuid():
-        (tmp_path / "locked").mkdir(mode=0o500)
-        with pytest.raises(BadInput, match=r"cannot write to .*locked"):
-            download("emodb", tmp_path / "locked/emodb", say=Lines(), policy=quick(), source=source(file))
+    (tmp_path / "locked").mkdir(mode=0o500)
+    (tmp_path / "locked/emodb").mkdir(mode=0o500)
+    with pytest.raises(BadInput, match=r"cannot write to .*locked"):
+        download("emodb", tmp_path / "locked/emodb", say=Lines(), policy=quick(), source=source(file))
     assert site.requests == []
 
 

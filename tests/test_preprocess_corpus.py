@@ -117,6 +117,20 @@ def test_a_corpus_keeps_its_labels_and_can_be_used_like_the_original(mini_corpus
     assert list(after["path"]) == [Path(path).with_suffix(".flac").name for path in before["path"]]
 
 
+def test_what_a_table_says_beyond_the_speaker_is_in_the_table_of_the_copy(tree: Path, tmp_path: Path) -> None:
+    header = "path,class_id,actor,gender,intensity,partition,style,votes_angry,votes_sad"
+    first, second = "tree/one.wav,angry,anna,female,strong,train,scripted,3,1", "tree/sub/two.flac,sad,ben,male,,test,,0,4"
+    (tmp_path / "clips.csv").write_text("\n".join([header, first, second]))
+
+    copy(tmp_path / "clips.csv", tmp_path / "out")
+
+    rows = pd.read_csv(tmp_path / "out" / "clips.csv", keep_default_na=False).set_index("path")
+    assert rows.loc["tree/one.wav", ["intensity", "style", "partition"]].tolist() == ["strong", "scripted", "train"]
+    assert rows.loc["tree/sub/two.wav", ["intensity", "style", "partition"]].tolist() == ["", "", "test"]
+    assert rows["votes_angry"].tolist() == [3, 0]
+    assert rows["votes_sad"].tolist() == [1, 4]
+
+
 def test_clips_without_speakers_stay_without(tree: Path, tmp_path: Path) -> None:
     (tree / "list.csv").write_text("file_path,emotion\none.wav,angry\nsub/two.flac,sad\n")
     copy(tree / "list.csv", tmp_path / "out")

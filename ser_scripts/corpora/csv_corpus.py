@@ -1,7 +1,7 @@
 """Anybody's clips, listed in a CSV.
 
-`path,class_id,actor,gender`, optionally group, sentence, language, and raters' votes as `votes_<label>`. Without
-speakers: `path,label`. The path's column may be called `path` or `file_path`, the label's `class_id`, `label`,
+`path,class_id,actor,gender`, optionally group, sentence, language, intensity, style, partition, and raters' votes as
+`votes_<label>`. Without speakers: `path,label`. The path's column may be called `path` or `file_path`, the label's `class_id`, `label`,
 `emotion` or `emotion_code`. Labels stay as they are written. Further columns are ignored, unless their name looks like
 one that was meant.
 """
@@ -20,7 +20,7 @@ from ser_scripts.errors import BadInput
 
 _PATH_COLUMNS = ("path", "file_path")
 _LABEL_COLUMNS = ("class_id", "label", "emotion", "emotion_code")
-_OPTIONAL_COLUMNS = ("actor", "gender", "group", "sentence", "language")
+_OPTIONAL_COLUMNS = ("actor", "gender", "group", "sentence", "language", "intensity", "style", "partition")
 _OTHER_WORDS = {"speaker": "actor", "speaker_id": "actor", "sex": "gender"}
 
 
@@ -74,6 +74,9 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
             group=cells.get("group") or None,
             sentence=cells.get("sentence") or None,
             language=cells.get("language") or None,
+            intensity=cells.get("intensity") or None,
+            style=cells.get("style") or None,
+            partition=cells.get("partition") or None,
             votes=_votes(cells, where),
         )
     if missing:

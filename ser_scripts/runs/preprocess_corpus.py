@@ -19,7 +19,7 @@ import pandas as pd
 import soundfile
 from filelock import FileLock, Timeout
 
-from ser_eval.run_folder import write_json, write_table
+from ser_eval.run_folder import VOTES_PREFIX, write_json, write_table
 from ser_scripts import __version__, corpora
 from ser_scripts.audio import decode
 from ser_scripts.audio.decode import Samples, UnreadableAudio
@@ -193,10 +193,11 @@ def _read_source(what: str, say: Callable[[str], None]) -> _Source:
     columns = ["path", "class_id", *(["actor", "gender"] if manifest.speakers_known else [])]
     columns += [
         column
-        for column in ("group", "sentence", "language")
-        if manifest.speakers_known
+        for column in ("group", "sentence", "language", "intensity", "style", "partition")
+        if (column != "group" or manifest.speakers_known)
         and (clips[column] != clips["actor"] if column == "group" else clips[column] != "").any()
     ]
+    columns += [VOTES_PREFIX + label for label in manifest.votes]
     faults = dict(manifest.dropped.itertuples(index=False, name=None))
     return _Source(
         manifest.corpus, manifest.root, list(clips["path"]), clips[columns], faults, is_list=isinstance(spec, CsvCorpus)
