@@ -341,11 +341,12 @@ def _measure_all(
     files = [str(root / path) for path in to_read]
     measured = decode.in_order(_measure, files, workers=workers, progress=progress)
     facts |= dict(zip(to_read, measured, strict=True))
-    if to_read or len(known) != len(paths):
-        # failures are not kept: they may be mended outside the file, e.g. by installing ffmpeg
-        rows = {path: [*stamps[path], *fact] for path in paths if isinstance(fact := facts[path], _Facts)}
-        if rows != known:
-            _save_cache(cache_file, rows)
+    # Clips that another label set reads stay; failures are not kept: they may be mended outside the file, e.g. by
+    # installing ffmpeg.
+    rows = {path: row for path, row in known.items() if path not in facts and row[:2] == _stamp(root / path)}
+    rows |= {path: [*stamps[path], *fact] for path in paths if isinstance(fact := facts[path], _Facts)}
+    if rows != known:
+        _save_cache(cache_file, rows)
     return facts
 
 

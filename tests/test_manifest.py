@@ -309,6 +309,18 @@ def test_labels_are_read_afresh(spoken: Workplace, monkeypatch: pytest.MonkeyPat
     assert second.sha256 != first.sha256
 
 
+def test_clips_that_one_reading_leaves_out_are_not_read_again_by_the_next(
+    spoken: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken.build()
+    seen = reads(monkeypatch)
+    spoken.spec = NamedCorpus(name="spoken", only={"actor": ("b",)})
+    assert len(spoken.build().clips) == 2
+    spoken.spec = NamedCorpus(name="spoken")
+    spoken.build()
+    assert seen == []
+
+
 def test_a_damaged_cache_is_built_again(spoken: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     first = spoken.build()
     file = next((spoken.folder / "cache" / "manifests").glob("*.json"))
