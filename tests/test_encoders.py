@@ -61,6 +61,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "wav2vec2-bert": BERT,
     "wav2vec2-bert relative": {**BERT, "position_embeddings_type": "relative"},
     "wav2vec2-bert rotary": {**BERT, "position_embeddings_type": "rotary", "add_adapter": True},
+    "wav2vec2-conformer relative": {
+        "model_type": "wav2vec2-conformer",
+        **WAVE,
+        "feat_extract_norm": "layer",
+        "position_embeddings_type": "relative",
+    },
+    "wav2vec2-conformer rotary": {
+        "model_type": "wav2vec2-conformer",
+        **WAVE,
+        "position_embeddings_type": "rotary",
+    },
     "whisper": {
         "model_type": "whisper",
         "d_model": 32,

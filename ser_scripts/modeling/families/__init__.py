@@ -4,6 +4,7 @@ from ser_scripts.modeling.families.base import Encoder, TransformersEncoder
 from ser_scripts.modeling.families.moonshine import MoonshineEncoder
 from ser_scripts.modeling.families.wav2vec2 import SEWEncoder, Wav2Vec2Encoder, WavLMEncoder
 from ser_scripts.modeling.families.wav2vec2_bert import Wav2Vec2BertEncoder
+from ser_scripts.modeling.families.wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from ser_scripts.modeling.families.whisper import WhisperEncoder
 
 FAMILIES: dict[str, type[TransformersEncoder]] = {
@@ -15,6 +16,7 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
     "wavlm": WavLMEncoder,
     "sew": SEWEncoder,
     "wav2vec2-bert": Wav2Vec2BertEncoder,
+    "wav2vec2-conformer": Wav2Vec2ConformerEncoder,
     "whisper": WhisperEncoder,
     "moonshine": MoonshineEncoder,
 }
