@@ -1,5 +1,6 @@
 # Thin: each target calls `ser`. EXP names an experiment, e.g. make train EXP=experiments/emovo.json
-.PHONY: help setup quickstart train eval stats report check test lint format schemas pages lock leaks bench bench-prepare clean
+.PHONY: help setup quickstart train tune eval stats report check test lint format schemas pages lock leaks bench bench-prepare bench-stats bench-finetune clean \
+	docker-build docker-train docker-test lint-containers sbom licences audit
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -12,11 +13,14 @@ QUICK := SER_DATA=data/raw SER_RUNS=runs
 help:
 	@echo "make quickstart                     set up, make the built-in corpus, train 2 models x 3 seeds, evaluate, test the difference"
 	@echo "make train EXP=experiments/X.json   train every run of an experiment that is not finished [JOBS=2]"
+	@echo "make tune  EXP=experiments/X.json   search for settings alone (make train does it, too)"
 	@echo "make eval  EXP=experiments/X.json   metrics, confusion matrices, report.html"
 	@echo "make stats [EXP=...]                which difference is real (every experiment when EXP is absent)"
 	@echo "make check EXP=...                  validate, draw every split, estimate the disk needed"
 	@echo "make leaks                          what a split that leaks speakers adds to UAR, as a table"
-	@echo "make test | lint | format | schemas | pages | lock | setup | bench-prepare"
+	@echo "make docker-build docker-train EXP=... docker-test   the same in a container (docs/containers.md)"
+	@echo "make sbom | licences | audit | lint-containers       what is inside, its licences, known faults, style of scripts"
+	@echo "make test | lint | format | schemas | pages | lock | setup | bench-prepare | bench-stats | bench-finetune"
 
 setup: .venv/.ready
 
@@ -39,6 +43,9 @@ quickstart: setup
 
 train: need-exp setup
 	$(SER) train $(EXP) --jobs $(JOBS) $(ARGS)
+
+tune: need-exp setup
+	$(SER) tune $(EXP) --jobs $(JOBS) $(ARGS)
 
 eval: need-exp setup
 	$(SER) eval $(EXP) $(ARGS)
@@ -69,7 +76,50 @@ pages: setup
 	$(SER) corpora --write-pages data
 
 lock:
-	sh docker/lock.sh
+	sh docker/lock.sh $(ARGS)
+
+# Containers: docs/containers.md
+IMAGE ?= sertain:cpu
+TORCH_KIND := $(if $(findstring cuda,$(IMAGE)),cuda,cpu)
+COMMIT := git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null
+VERSION := sed -n 's/^__version__ = "\(.*\)"/\1/p' ser_scripts/__init__.py
+docker-build:
+	docker build $(ARGS) --build-arg TORCH=$(TORCH_KIND) \
+		$(if $(findstring cuda,$(IMAGE)),,--build-arg TORCH_INDEX="$${TORCH_INDEX:-}") \
+		--build-arg COMMIT="$$($(COMMIT))" --build-arg VERSION="$$($(VERSION))" -t $(IMAGE) .
+
+docker-train: need-exp
+	mkdir -p data/raw runs
+	docker run --rm --init --ipc=host $(if $(findstring cuda,$(IMAGE)),--gpus all) --user "$$(id -u):$$(id -g)" \
+		-e SER_IMAGE_DIGEST="$$(docker image inspect --format '{{.Id}}' $(IMAGE))" \
+		-v "$$PWD/data:/workspace/data" -v "$$PWD/runs:/workspace/runs" $(IMAGE) train $(EXP) $(ARGS)
+
+# Builds the image for real; without Docker it brings an engine up where it can (docker/ci_engine.sh)
+docker-test: setup
+	SER_CONTAINER_TESTS=1 $(BIN)/pytest tests/test_container_engine.py $(ARGS)
+
+# What looks at all this from outside: tools of their own, from a lock of their own
+TOOLS := .cache/tools
+$(TOOLS)/.ready: docker/requirements-tools.lock
+	test -x $(TOOLS)/bin/pip || python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r docker/requirements-tools.lock
+	touch $@
+
+lint-containers: $(TOOLS)/.ready
+	$(TOOLS)/bin/hadolint Dockerfile .devcontainer/Dockerfile
+	$(TOOLS)/bin/shellcheck --exclude=SC1010 docker/*.sh .ci/run
+
+sbom: setup $(TOOLS)/.ready
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+	@echo build/sbom.cdx.json
+
+licences: setup $(TOOLS)/.ready
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown $(ARGS)
+
+# Asks a service on the net for known faults; not part of the tests
+audit: $(TOOLS)/.ready
+	$(TOOLS)/bin/pip-audit --no-deps --disable-pip -r requirements.lock -r docker/requirements-cuda.lock
 
 # The price of a leak: one frozen model under three kinds of split (needs EmoDB, CREMA-D and Whisper base)
 LEAKS := $(foreach corpus,emodb cremad,$(foreach kind,random per-emotion independent,leak-$(corpus)-$(kind)))
@@ -80,6 +130,15 @@ leaks: setup
 # 100,000 clips: seconds and memory of the manifest, the clip store and the search for copies
 bench-prepare: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prepare_memory.py $(ARGS)
+
+# do the statistics keep their word? Quick: under 2 minutes; ARGS=--full as docs/statistics.md prints
+bench-stats: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stats_calibration.py $(ARGS)
+
+# Speed of training against transformers' example, passes alone, and features made anew (SER_DATA, SER_MODELS)
+bench-finetune: setup
+	set -e; for what in whisper wav2vec2 compact; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python benchmarks/finetune.py $$what $(ARGS); done
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -1,18 +1,41 @@
 #!/bin/sh
-# Rewrite requirements.lock from pyproject.toml: universal, hashed, without torch and the CUDA packages it asks for.
-# Needs `uv` on the PATH.
+# Rewrite the locks from pyproject.toml, which alone says what is wanted. All are hashed, hold no address of an index,
+# and are universal: Python 3.11 to 3.13, every system. A package has one version in all of them.
+#   requirements.lock              what works on this project anywhere: with the tools of the group dev, without torch,
+#                                  since its builds differ between machines
+#   docker/requirements-cpu.lock   what runs: no tools, no torch (the image installs torch's CPU build)
+#   docker/requirements-cuda.lock  what runs on NVIDIA GPUs: with torch and the CUDA packages it asks for
+#   docker/requirements-tools.lock tools that look at all this from outside, named in docker/tools.txt
+# Needs `uv` on the PATH. Versions stay where pyproject.toml allows it; `sh docker/lock.sh --upgrade` takes the newest.
 set -eu
 cd "$(dirname "$0")/.."
+command -v uv >/dev/null || {
+    echo "lock: needs uv on the PATH (python3 -m venv somewhere, then its bin/pip install uv)" >&2
+    exit 2
+}
 compile() {
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-        --no-emit-index-url --group dev --no-emit-package torch "$@" pyproject.toml
+        --no-emit-index-url "$@"
 }
-everything=$(mktemp)
-compile -o "$everything" >/dev/null
-set --
-for name in $(grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*==' "$everything" | tr -d '='); do
-    set -- "$@" --no-emit-package "$name"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+cat requirements.lock docker/requirements-cuda.lock >"$scratch/everything" 2>/dev/null || : # what uv starts from
+compile --group dev "$@" pyproject.toml -o "$scratch/everything" >/dev/null
+without=$(grep -oE '^(torch|triton|(nvidia|cuda)-[a-z0-9-]+)==' "$scratch/everything" | sed 's/==//; s/^/--no-emit-package /')
+# shellcheck disable=SC2086  # one word per option and name
+compile --group dev -c "$scratch/everything" $without pyproject.toml -o "$scratch/dev" >/dev/null
+# shellcheck disable=SC2086
+compile -c "$scratch/everything" $without pyproject.toml -o "$scratch/cpu" >/dev/null
+compile -c "$scratch/everything" pyproject.toml -o "$scratch/cuda" >/dev/null
+cp docker/requirements-tools.lock "$scratch/tools" 2>/dev/null || :
+compile "$@" docker/tools.txt -o "$scratch/tools" >/dev/null
+
+# All at once or not at all: the locks belong together.
+cp "$scratch/dev" requirements.lock
+cp "$scratch/cpu" docker/requirements-cpu.lock
+cp "$scratch/cuda" docker/requirements-cuda.lock
+cp "$scratch/tools" docker/requirements-tools.lock
+for lock in requirements.lock docker/requirements-*.lock; do
+    echo "$lock: $(grep -cE '^[a-z]' "$lock") packages"
 done
-rm -f "$everything"
-compile "$@" -o requirements.lock >/dev/null
-echo "requirements.lock: $(grep -cE '^[a-z]' requirements.lock) packages"

@@ -1,0 +1,277 @@
+"""A checklist for papers, filled in from the runs: what a reader must know to believe a figure and to repeat it.
+
+What the records say is ticked and told; what nobody but the authors can say is left open. docs/reporting.md says why
+each point is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser_eval.errors import BadInput
+from ser_eval.run_folder import (
+    ENVIRONMENT,
+    METRICS,
+    NONE,
+    RESULTS,
+    STATS,
+    RunFolder,
+    find_runs,
+    planned_runs,
+    read_json,
+    read_table,
+)
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the list."""
+
+    title: str
+    text: str
+    done: bool = True
+    """Whether the records answer it; else the authors must."""
+
+
+def checklist(folder: Path) -> str:
+    """The checklist of an evaluated experiment as Markdown, the same for the same files.
+
+    Args:
+        folder: `<runs>/<experiment>`
+
+    Raises:
+        BadInput: no finished run, no evaluation, or results of other runs than there are
+    """
+    runs = find_runs(folder)
+    if not runs:
+        raise BadInput(f"{folder} holds no finished run; train first")
+    if not (folder / RESULTS).is_file():
+        raise BadInput(f"{folder / RESULTS}: no such file; run `ser eval {folder}` first")
+    results = read_table(folder / RESULTS, ["run", "model", "train_corpus", "test_corpus", "uar", "n_test_speakers"])
+    there = {run.path.relative_to(folder).as_posix() for run in runs}
+    if absent := sorted(there - set(results["run"])):
+        raise BadInput(f"{folder / RESULTS} lacks the run {absent[0]}; run `ser eval {folder}` again")
+    sections = {
+        "Data": _data(runs),
+        "Protocol and speakers": _protocol(runs),
+        "Seeds and runs": _seeds(folder, runs),
+        "Models and selection": _selection(runs),
+        "Figures and intervals": _figures(folder, runs, results),
+        "To repeat it": _repeat(runs),
+        "What only the authors know": _authors(),
+    }
+    points = [point for section in sections.values() for point in section]
+    answered = sum(point.done for point in points)
+    lines = [
+        f"# Reporting checklist: {folder.name}",
+        "",
+        f"{answered} of {len(points)} points are answered by the records of {len(runs)} runs.",
+    ]
+    for title, section in sections.items():
+        lines += ["", f"## {title}", ""]
+        lines += [f"- [{'x' if point.done else ' '}] **{point.title}**: {point.text}" for point in section]
+    return "\n".join(lines) + "\n"
+
+
+def _values(runs: Sequence[RunFolder], key: str) -> list[Any]:
+    """The different values of a key of run.json, in order of the runs; none of runs that lack it."""
+    found: list[Any] = []
+    for run in runs:
+        if (value := run.record.get(key)) is not None and value not in found:
+            found.append(value)
+    return found
+
+
+def _listed(items: Iterable[Any]) -> str:
+    texts = list(dict.fromkeys(str(item) for item in items))
+    more = f", ... ({len(texts)} in all)" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _span(values: Iterable[float]) -> str:
+    numbers = sorted(set(values))
+    return f"{numbers[0]:g}" if len(numbers) == 1 else f"{numbers[0]:g} to {numbers[-1]:g}"
+
+
+def _data(runs: Sequence[RunFolder]) -> list[Point]:
+    sums: dict[str, set[str]] = {}
+    for run in runs:
+        for name, digest in run.record["manifest_sha256"].items():
+            sums.setdefault(name, set()).add(str(digest))
+    told = [f"{name} ({', '.join(sorted(digest[:12] for digest in found))})" for name, found in sorted(sums.items())]
+    dropped = {(clip["corpus"], clip["path"]) for run in runs for clip in run.record["dropped"]}
+    left_out = {(clip["corpus"], clip["path"]) for run in runs for clip in run.record["left_out"]}
+    set_aside = sum(sum(reasons.values()) for reasons in max(_values(runs, "set_aside"), key=len, default={}).values())
+    labels = [f"{', '.join(labels)} (K = {len(labels)}, guessing has UAR {1 / len(labels):.3f})" for labels in
+              _values(runs, "labels")]  # fmt: skip
+    return [
+        Point("Corpora, with the SHA-256 of their manifests", _listed(told)),
+        Point("Version, licence and source of each corpus", "say them; data/ has a page for each", done=False),
+        Point("Classes", "; ".join(labels)),
+        Point(
+            "Clips that took no part",
+            f"{len(dropped)} dropped as unusable, {len(left_out)} left out for their label, {set_aside} set aside by "
+            "the corpus itself",
+        ),
+        Point("Whose labels", "acted, intended or perceived, by how many raters", done=False),
+    ]
+
+
+def _protocol(runs: Sequence[RunFolder]) -> list[Point]:
+    protocols = [protocol["name"] for protocol in _values(runs, "protocol")]
+    dependent = [run for run in runs if run.record["speaker_dependent"]]
+    unknown = [run for run in runs if run.record["speakers_unknown"]]
+    shared = [run for run in runs if run.record.get("validation_shares_speakers")]
+    speakers = {side: _span(run.record["n_speakers"][side] for run in runs) for side in ("train", "validation", "test")}
+    clips = {side: _span(run.record["n_clips"][side] for run in runs) for side in ("train", "validation", "test")}
+    if dependent:
+        said = f"NO: {len(dependent)} of {len(runs)} runs test speakers that they trained on"
+    elif unknown:
+        said = f"not known: in {len(unknown)} of {len(runs)} runs the corpus does not name all speakers"
+    else:
+        said = "yes: no test speaker is in training or validation of any run"
+    if shared:
+        said += f"; in {len(shared)} runs validation shares speakers with training"
+    return [
+        Point("Kind of split", _listed(_values(runs, "split_kind"))),
+        Point("Published protocol", _listed(protocols) if protocols else "none: the split is this experiment's own"),
+        Point("Test speakers apart", said),
+        Point("Speakers", "; ".join(f"{count} {side}" for side, count in speakers.items())),
+        Point("Clips", "; ".join(f"{count} {side}" for side, count in clips.items())),
+        Point("Different splits", f"{len(_values(runs, 'split_sha256'))}; their SHA-256 stand in {RESULTS}"),
+    ]
+
+
+def _seeds(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
+    missing = sorted(set(planned_runs(folder)) - {run.path.relative_to(folder).as_posix() for run in runs})
+    folds = _values(runs, "fold")
+    pairs = {(run.record["split_seed"], run.record["train_seed"]) for run in runs}
+    splits, trains = ({pair[side] for pair in pairs} for side in (0, 1))
+    crossed = len(splits) > 1 and len(trains) > 1 and len(pairs) == len(splits) * len(trains)
+    return [
+        Point("Seeds", _listed(sorted({run.record["seed"] for run in runs}))),
+        Point(
+            "Split and training seeds",
+            f"{len(splits)} split seeds and {len(trains)} training seeds, {'crossed' if crossed else 'in pairs'}",
+        ),
+        Point("Folds", _listed(folds) if folds else "none"),
+        Point(
+            "Runs that were planned and are missing",
+            f"{len(missing)}: {_listed(missing)}" if missing else "none",
+            done=not missing,
+        ),
+    ]
+
+
+def _selection(runs: Sequence[RunFolder]) -> list[Point]:
+    encoders = []
+    for run in runs:
+        encoder = run.record["encoder"]
+        digest = str(encoder.get("sha256") or "")[:12]
+        encoders.append(f"{run.record['model']}: {encoder.get('name')}" + (f" ({digest})" if digest else ""))
+    selected = [str(value) for value in _values(runs, "selected_by")]
+    searched = _values(runs, "search") + _values(runs, "tuned")
+    augmented = [name for name in _values(runs, "augmentation") if name]
+    steps = [step.get("kind") for chain in _values(runs, "preprocess") for step in chain]
+    return [
+        Point("Models and encoders, with the SHA-256 of the weights", _listed(encoders)),
+        Point(
+            "How the tested checkpoint was selected",
+            f"by {_listed(selected)} on validation speakers; test clips select nothing"
+            if "last" not in selected
+            else "the last epoch, without validation: not comparable with selected ones",
+        ),
+        Point("Epochs", f"{_span(run.record['epochs_run'] for run in runs)}, selected {_span(_epochs(runs))}"),
+        Point(
+            "How settings (learning rate, layers, ...) were chosen",
+            f"by the search recorded in run.json: {_listed(searched)}" if searched else "say how, and on which clips",
+            done=bool(searched),
+        ),
+        Point("Augmentation of training clips", _listed(augmented) if augmented else "none"),
+        Point("Preprocessing of every clip", _listed(steps) if steps else "none"),
+    ]
+
+
+def _epochs(runs: Sequence[RunFolder]) -> list[float]:
+    return [float(run.record["best_epoch"]) for run in runs]
+
+
+def _figures(folder: Path, runs: Sequence[RunFolder], results: pd.DataFrame) -> list[Point]:
+    scores = results.assign(uar=pd.to_numeric(results["uar"], errors="coerce"))
+    keys = ["model", "augmentation", "train_corpus", "test_corpus", "condition"]
+    cells = []
+    for key, group in scores.groupby([name for name in keys if name in scores.columns], sort=True):
+        name = " ".join(str(part) for part in key if part not in (NONE, ""))
+        spread = f" SD {group['uar'].std():.3f}" if len(group) > 1 else ""
+        cells.append(f"{name} {group['uar'].mean():.3f}{spread} (n = {len(group)})")
+    widths, without = [], 0
+    for run in runs:
+        for metrics in (read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}).values():
+            interval = metrics.get("speaker_interval")
+            if interval:
+                widths.append(float(interval["high"]) - float(interval["low"]))
+            else:
+                without += 1
+    analyses = sorted(file.parent.name for file in (folder / STATS).rglob("stats.json"))
+    marked = sum(bool(run.record["not_comparable"]) for run in runs)
+    return [
+        Point("UAR, mean and SD over runs", "; ".join(cells)),
+        Point(
+            "Interval over speakers",
+            f"95 % of width {_span(round(width, 3) for width in (min(widths), max(widths)))} in {len(widths)} tests; "
+            f"{without} tests have none"
+            if widths
+            else "none could be computed: say how sure the figures are",
+            done=bool(widths),
+        ),
+        Point("Test speakers behind a figure", _span(float(n) for n in results["n_test_speakers"] if n)),
+        Point(
+            "Which difference is real",
+            f"stats/ has {len(analyses)} analyses, each with its unit, test, effect size and target of inference"
+            if analyses
+            else f"no statistics yet: `ser stats {folder}`",
+            done=bool(analyses),
+        ),
+        Point("Figures that are not comparable", f"{marked} of {len(runs)} runs" if marked else "none"),
+    ]
+
+
+def _repeat(runs: Sequence[RunFolder]) -> list[Point]:
+    codes = {
+        f"{code['version']}, commit {code.get('commit')}{' WITH LOCAL CHANGES' if code.get('dirty') else ''}"
+        for code in (run.record["code"] for run in runs)
+    }
+    lines: dict[str, set[str]] = {"python": set(), "torch": set(), "image": set(), "gpu": set(), "cpu": set()}
+    for run in runs:
+        file = run.path / ENVIRONMENT
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            name, separator, version = line.partition("==")
+            key, _, value = (name, "", version) if separator else line.partition(" ")
+            if key in lines:
+                lines[key].add(value)
+    hours = sum(float(run.record["seconds"]) for run in runs) / 3600
+    machine = "; ".join(f"{key} {_listed(sorted(values))}" for key, values in lines.items() if values)
+    known = all(run.record["code"].get("commit") and not run.record["code"].get("dirty") for run in runs)
+    return [
+        Point("Code", _listed(sorted(codes)), done=known),
+        Point("Machine and versions", machine or "not recorded", done=bool(machine)),
+        Point("Device, threads", f"{_listed(_values(runs, 'device'))}; {_listed(_values(runs, 'threads'))} threads"),
+        Point("Time of computation", f"{hours:.2f} hours in all"),
+        Point("An archive that others can check", "`ser bundle`, and where it is to be had", done=False),
+    ]
+
+
+def _authors() -> list[Point]:
+    return [
+        Point("What was tried and is not reported", "experiments, models, settings", done=False),
+        Point("What was decided before the results were seen", "hypotheses, margin, tests", done=False),
+        Point("Consent and use", "whether speakers agreed to this use, and who may be harmed by it", done=False),
+        Point("Limits", "acted speech, language, recording, ages; what a UAR here says of life outside", done=False),
+    ]

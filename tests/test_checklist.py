@@ -1,0 +1,89 @@
+"""The checklist for papers: ticked where the records answer, open where they do not."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ser_eval import run_folder
+from ser_eval.checklist import checklist
+from ser_eval.errors import BadInput
+from ser_eval.evaluate import evaluate_experiment
+from ser_scripts.cli import app
+
+made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+
+
+def line(text: str, title: str) -> str:
+    (found,) = [line for line in text.splitlines() if f"**{title}" in line]
+    return found
+
+
+def edit(run: Path, **changes: object) -> None:
+    file = run / "run.json"
+    run_folder.write_json(file, run_folder.read_json(file) | changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = made.make_experiment(tmp_path / "runs")
+    evaluate_experiment(found)
+    return found
+
+
+def test_the_records_answer_what_they_can(folder):
+    text = checklist(folder)
+    assert text == checklist(folder)
+    assert line(text, "Test speakers apart") == (
+        "- [x] **Test speakers apart**: yes: no test speaker is in training or validation of any run"
+    )
+    assert "angry, happy, neutral, sad (K = 4, guessing has UAR 0.250)" in line(text, "Classes")
+    assert line(text, "Seeds") == "- [x] **Seeds**: 0, 1, 2"
+    assert "hubert-a home home" in line(text, "UAR, mean and SD")
+    assert "by val_uar on validation speakers" in line(text, "How the tested checkpoint")
+    assert "commit abc1234" in line(text, "Code")
+    assert "- [ ]" in line(text, "Consent and use")
+    assert "- [ ]" in line(text, "Which difference is real")
+    assert "- [ ]" in line(text, "How settings")
+    done, whole = text.count("- [x]"), text.count("- [")
+    assert f"{done} of {whole} points are answered by the records of 6 runs." in text
+
+
+def test_what_must_not_pass_is_said(folder):
+    one = folder / "hubert-a/home/seed-0"
+    edit(one, speaker_dependent=True, code={"version": "0.1.0", "commit": None, "dirty": None}, not_comparable=True)
+    run_folder.write_json(folder / "plan.json", {"runs": ["hubert-a/home/seed-0", "hubert-a/home/seed-9"]})
+    text = checklist(folder)
+    assert "NO: 1 of 6 runs test speakers that they trained on" in line(text, "Test speakers apart")
+    assert line(text, "Code").startswith("- [ ]")
+    assert line(text, "Runs that were planned") == (
+        "- [ ] **Runs that were planned and are missing**: 1: hubert-a/home/seed-9"
+    )
+    assert "1 of 6 runs" in line(text, "Figures that are not comparable")
+
+
+def test_it_needs_an_evaluation_of_these_runs(folder, tmp_path):
+    with pytest.raises(BadInput, match="holds no finished run"):
+        checklist(tmp_path)
+    table = run_folder.read_table(folder / "results.csv", [])
+    run_folder.write_table(folder / "results.csv", table[table["model"] != "wavlm-b"])
+    with pytest.raises(BadInput, match="lacks the run wavlm-b/home/seed-0"):
+        checklist(folder)
+    (folder / "results.csv").unlink()
+    with pytest.raises(BadInput, match="run `ser eval"):
+        checklist(folder)
+
+
+def test_the_command_prints_or_writes_it(folder, tmp_path, capsys):
+    def here(*arguments):
+        return app([str(argument) for argument in arguments], standalone_mode=False)
+
+    here("report", folder, "--checklist", "--out", tmp_path / "list.md")
+    assert capsys.readouterr().out == f"{tmp_path / 'list.md'}\n"
+    here("report", folder, "--checklist")
+    assert capsys.readouterr().out == (tmp_path / "list.md").read_text(encoding="utf-8")
+    here("report", folder)
+    assert capsys.readouterr().out.endswith("report/report.html\n")
+    with pytest.raises(BadInput, match="--out goes with --checklist"):
+        here("report", folder, "--out", tmp_path / "x")
