@@ -82,7 +82,7 @@ def finish(folder: Path, name: str, train_corpus: str = "emodb", seed: Any = 0) 
     run.mkdir(parents=True, exist_ok=True)
     record = dict.fromkeys(REQUIRED) | {"train_corpora": train_corpus.split("+"), "seed": seed}
     (run / "run.json").write_text(json.dumps(record))
-    (run / "metrics.json").write_text('{"emodb": {}}')
+    (run / "metrics.json").write_text('{"emodb": {"labels": ["a", "b"], "n_speakers": null, "per_speaker": {}}}')
     return run
 
 

@@ -32,6 +32,9 @@ COMMANDS = {
     "seed_paper": [
         "seed_paper_table2.csv", "--dv", "mean", "--between", "arch,finetune,test", "--cell-sd", "sd", "--cell-n", "n",
     ],
+    "paired_predictions": [
+        "paired_predictions.csv", "--models", "pred_a,pred_b", "--truth", "y_true", "--speaker", "speaker",
+    ],
 }  # fmt: skip
 LME4 = {"rel": 1e-4, "abs": 1e-8}
 """R stops a little before the optimum (4.9999 df where a balanced design has 5); the tolerances allow it in F tests."""
@@ -58,7 +61,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
         for case, (file, *options) in COMMANDS.items():
-            arguments = ["stats", "--csv", str(ORACLE / file), *options, "--out", str(out / case)]
+            kind = "--predictions" if "--truth" in options else "--csv"
+            arguments = ["stats", kind, str(ORACLE / file), *options, "--out", str(out / case)]
             command.main(arguments, standalone_mode=False)
             told[case] = json.loads((out / case / "stats.json").read_text())
     told["ser_unbalanced"] = told.pop("ser_unbalanced, blocked") | told["ser_unbalanced"]

@@ -42,6 +42,7 @@ def analyse(
     chance: float | None = None,
     margin: float | None = None,
     random: Sequence[tuple[str, ...]] | None = None,
+    planned: Sequence[tuple[str, str]] = (),
 ) -> Analysis:
     """Everything that the blocks of `scores` allow; what they do not allow is said in `facts`.
 
@@ -54,6 +55,7 @@ def analyse(
         chance: chance level of the score
         margin: what counts as no difference (+-), for equivalence; `SHARE_MARGIN` for shares when absent
         random: random terms of the mixed model; those of `lmm.terms_of` when absent
+        planned: pairs of models declared before the experiment: the family of Holm's correction
     """
     audited = {**audit(scores), **(extra_audit or {})}
     tables = {"descriptives": _descriptives(scores)}
@@ -76,7 +78,7 @@ def analyse(
         )
     else:
         _variance(scores, analysis)
-        _pairs(scores, analysis, margin)
+        _pairs(scores, analysis, margin, planned)
         if scores.between:
             _groups(scores, analysis)
         _ranks(scores, analysis)
@@ -148,14 +150,14 @@ def _variance(scores: Scores, analysis: Analysis) -> None:
     content["assumptions"] = assumptions.as_blocks(checks)
 
 
-def _pairs(scores: Scores, analysis: Analysis, margin: float | None) -> None:
+def _pairs(scores: Scores, analysis: Analysis, margin: float | None, planned: Sequence[tuple[str, str]] = ()) -> None:
     """Paired contrasts over the blocks; in a mixed design over all blocks and within each group."""
     content, tables, told, target = analysis.content, analysis.tables, analysis.facts, scores.target
-    parts = [contrasts.run(scores, rng_seed=RNG_SEED, margin=margin)]
+    parts = [contrasts.run(scores, rng_seed=RNG_SEED, margin=margin, planned=planned)]
     for index, factor in enumerate(scores.between):
         for level in scores.between_levels[index]:
             part = subset(scores, np.array([group[index] == level for group in scores.groups]))
-            found = contrasts.run(part, rng_seed=RNG_SEED, margin=margin)
+            found = contrasts.run(part, rng_seed=RNG_SEED, margin=margin, planned=planned)
             found["at"] = [f"{factor}={level}" + (f", {at}" if at else "") for at in found["at"]]
             parts.append(found)
     pairs = pd.concat(parts, ignore_index=True)
@@ -173,8 +175,19 @@ def _pairs(scores: Scores, analysis: Analysis, margin: float | None) -> None:
             content[f"pairs_{'_'.join(place)}"] = {"pairs": here, "adjusted": [_adjusted(row) for row in here]}
 
     primary = pairs[pairs["averaged_over"] == ""]
-    largest = int(primary.groupby("at").size().max())
-    analysis.findings += [wording.pair_sentence(row, scores.dv, target) for row in rows_of(primary)]
+    if planned:
+        told.append(
+            f"Declared before: {'; '.join(f'{a} against {b}' for a, b in planned)}. At each test set they are the "
+            "family of Holm's correction; every other comparison is exploratory and adjusted over all pairs."
+        )
+        content["planned_contrasts"] = [list(pair) for pair in planned]
+        primary = primary.sort_values("planned", ascending=False, kind="stable")
+    family = primary[primary["planned"]] if planned and primary["planned"].any() else primary
+    largest = int(family.groupby("at").size().max())
+    analysis.findings += [
+        wording.pair_sentence(row, scores.dv, target) + ("" if row.get("planned", True) else " (Exploratory.)")
+        for row in rows_of(primary)
+    ]
     anova = tables.get("rm_anova")
     for factor in scores.factors:
         marginal = pairs[(pairs["family"] == factor) & (pairs["averaged_over"] != "")]
@@ -239,7 +252,8 @@ def _ranks(scores: Scores, analysis: Analysis) -> None:
         rows.insert(3, "mean_rank_a", rows["a"].map(ranks))
         rows.insert(4, "mean_rank_b", rows["b"].map(ranks))
         pairs.append(rows)
-        analysis.omnibus.append(wording.friedman_sentence(told, at, scores.target))
+        if len(names) > 2:  # of two models it is a sign test by a chi-squared that is far off over few blocks
+            analysis.omnibus.append(wording.friedman_sentence(told, at, scores.target))
     if tests:
         tables["friedman"], tables["friedman_pairs"] = pd.DataFrame(tests), pd.concat(pairs, ignore_index=True)
 
@@ -380,7 +394,52 @@ def summary(analysis: Analysis) -> list[str]:
     if len(scores.factors) > 1:
         lines += _some(analysis.omnibus, 2, "effects")
     lines += _some(_best_and_next(analysis), 4, "test sets")
+    if "speaker_pairs" in analysis.tables:
+        from ser_analysis import speaker_level
+
+        lines += _some(speaker_level.best_and_next(analysis.tables["speaker_pairs"]), 2, "test sets")
     return lines + _some(analysis.facts, max(1, SUMMARY_LINES - 2 - len(lines)), "notes")
+
+
+def plain_words(analysis: Analysis, cross_tested: bool) -> None:
+    """The outcome without symbols, and what may not be concluded: the head of the report.
+
+    Args:
+        analysis: of an experiment, with its tables
+        cross_tested: whether any test set is of another corpus than the training's
+    """
+    scores, tables = analysis.scores, analysis.tables
+    assert scores is not None
+    people = tables.get("speaker_pairs")
+    if "pairs" in tables:
+        primary = tables["pairs"][tables["pairs"]["averaged_over"] == ""]
+        for at, group in primary.groupby("at", sort=False):
+            place = str(at).partition("=")[2] or str(at)
+            told = [row for row in rows_of(group) if row["n"] > 0]
+            chosen = [row for row in told if row.get("planned") is True] or _top(told)
+            for row in chosen:
+                match = None
+                if people is not None:
+                    here = people[(people["at"] == place) | (people["at"] == "")]
+                    match = next((one for one in rows_of(here) if {one["a"], one["b"]} == {row["a"], row["b"]}), None)
+                analysis.plain.append(wording.plain_pair(row, place, scores.dv, match))
+    spread = tables.get("speaker_intervals")
+    fewest = int(spread["n_speakers"].min()) if spread is not None else None
+    analysis.limits += wording.limits(
+        fewest=fewest,
+        cross_tested=cross_tested,
+        several_places=len(scores.places) > 1,
+        compared="pairs" in tables,
+        planned="planned_contrasts" in analysis.content,
+    )
+    analysis.content |= {"plain": analysis.plain, "limits": analysis.limits, "people": analysis.people}
+
+
+def _top(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The comparison of the two highest means."""
+    means = {row[side]: row[f"mean_{side}"] for row in rows for side in ("a", "b")}
+    top = set(sorted(means, key=lambda name: -means[name])[:2])
+    return [row for row in rows if {row["a"], row["b"]} == top]
 
 
 def _best_and_next(analysis: Analysis) -> list[str]:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ser_analysis import blocked
-from ser_analysis.output import REPORT_MD, STATS_JSON, Analysis, StatsResult, provenance, remove_stale, write
+from ser_analysis import blocked, speaker_level
+from ser_analysis.methods import components
+from ser_analysis.output import (
+    REPORT_MD,
+    STATS_JSON,
+    Analysis,
+    StatsResult,
+    provenance,
+    records,
+    remove_stale,
+    write,
+)
 from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     FOLDS,
     METRICS,
     NONE,
+    PLAN,
     RESULT_KEYS,
     RESULTS,
     STATS,
     RunFolder,
     find_runs,
+    planned_contrasts,
     planned_runs,
     read_json,
     run_name,
@@ -79,6 +92,7 @@ def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsRe
         raise BadInput(f"{file}: no row has a {DV}")
 
     facts += _unfinished(folder, runs)
+    contrasts = _contrasts(folder, table)
     origin = provenance(file, {"spec_digests": sorted({str(run.record.get("spec_digest")) for run in runs})})
     analyses = {}
     for train_corpus, group in scored.groupby("train_corpus", sort=True):
@@ -86,11 +100,13 @@ def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsRe
         if group["n_classes"].nunique() > 1:
             parts = {f"{train_corpus}-on-{place}": part for place, part in group.groupby("place", sort=True)}
         for name, part in parts.items():
-            analyses[name] = _analyse(part, folder, [str(train_corpus)], origin, facts, runs, len(parts) > 1, margin)
+            analyses[name] = _analyse(
+                part, folder, [str(train_corpus)], origin, facts, runs, len(parts) > 1, margin, contrasts
+            )
     shared = _across(scored)
     if len(shared):
         corpora = sorted(set(shared["train_corpus"]))
-        analyses[ACROSS] = _analyse(shared, folder, corpora, origin, facts, runs, False, margin)
+        analyses[ACROSS] = _analyse(shared, folder, corpora, origin, facts, runs, False, margin, contrasts)
     return _write(folder / STATS, analyses, origin)
 
 
@@ -165,6 +181,7 @@ def _analyse(
     runs: list[RunFolder],
     one_of_several_tasks: bool,
     margin: float | None,
+    contrasts: Sequence[tuple[str, str]],
 ) -> Analysis:
     scores, notes = _scores(part, ["train_corpus"] if len(train_corpora) > 1 else [])
     k = part["n_classes"].dropna().unique()
@@ -222,9 +239,69 @@ def _analyse(
         "chance": chance,
         "left_out": facts,
     }
-    return blocked.analyse(
-        scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance, margin=margin
+    analysis = blocked.analyse(
+        scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance, margin=margin,
+        planned=contrasts,
+    )  # fmt: skip
+    _crossed(part, analysis)
+    if len(train_corpora) == 1:
+        _people(part, folder, runs, analysis, contrasts)
+    blocked.plain_words(analysis, _cross_tested(part))
+    return analysis
+
+
+def _contrasts(folder: Path, table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The pairs that the experiment declares, of models that have scores."""
+    known = set(table["name"])
+    declared = planned_contrasts(folder)
+    for name in (name for pair in declared for name in pair):
+        if name not in known:
+            raise BadInput(
+                f"{folder / PLAN}: contrasts: '{name}' has no scores; there are {', '.join(sorted(known))}. Train it, "
+                'or correct "contrasts" in the experiment (`ser train` takes them over and trains nothing twice)'
+            )
+    return declared
+
+
+def _cross_tested(part: pd.DataFrame) -> bool:
+    """Whether any test set is of another corpus than those trained on."""
+    return any(
+        test not in train.split("+")
+        for train, test in zip(part["train_corpus"], _bare(part["test_corpus"]), strict=True)
     )
+
+
+def _crossed(part: pd.DataFrame, analysis: Analysis) -> None:
+    """Where runs share splits: how much comes from splits and how much from training seeds."""
+    if (
+        not {"split_seed", "train_seed"} <= set(part.columns)
+        or not part.duplicated(["name", "place", "split_sha256"]).any()
+    ):
+        return
+    table = components.run(part)
+    analysis.tables["variance_components"] = table
+    analysis.content["variance_components"] = records(table)
+    analysis.omnibus += [components.sentence(row) for row in rows_of(table)]
+
+
+def _people(
+    part: pd.DataFrame, folder: Path, runs: list[RunFolder], analysis: Analysis, contrasts: Sequence[tuple[str, str]]
+) -> None:
+    """T2 from the speakers themselves: every model and pair on every test set."""
+    told = {(row["run"], row["place"]): row["name"] for row in rows_of(part)}
+    found: dict[str, dict[str, dict[tuple[str, str], Any]]] = {}
+    for run in runs:
+        for place, tested in read_json(run.path / METRICS).items():
+            for stands in {_name(folder, run), _seed_name(folder, run)}:
+                if (stands, place) in told:
+                    key = (f"{int(run.record['seed']):06d}", str(run.record["fold"] or ""))
+                    found.setdefault(place, {}).setdefault(told[stands, place], {})[key] = tested
+    content: dict[str, Any] = {}
+    for place in sorted(found):
+        tables = speaker_level.of_runs(analysis, place, found[place], contrasts, several=len(found) > 1)
+        for name, rows in tables.items():
+            content.setdefault(name, []).extend(rows)
+    analysis.content["speakers"] = content
 
 
 def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:
@@ -319,7 +396,7 @@ def _write(out: Path, analyses: dict[str, Analysis], origin: dict[str, Any]) -> 
     folders = {name: re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) for name in analyses}
     for name, analysis in analyses.items():
         written += write(out / folders[name], analysis)
-        lines += [analysis.title, *analysis.findings[:2]]
+        lines += [analysis.title, *(analysis.plain or analysis.findings)[:2]]
         index.append(f"- [{analysis.title}]({folders[name]}/{REPORT_MD})")
     content = {"provenance": origin, "analyses": {name: f"{folder}/{STATS_JSON}" for name, folder in folders.items()}}
     write_json(out / STATS_JSON, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.friedman import cliques
-from ser_analysis.scores import SHARES, Scores
+from ser_analysis.scores import SHARES, Scores, rows_of
 from ser_analysis.wording import unit
 from ser_eval.figures import quiet
 
@@ -25,28 +26,77 @@ if TYPE_CHECKING:
 
 POINT, MEAN, ZERO = "#4477aa", "#222222", "#999999"
 PANELS_PER_ROW = 3
+MOST_PAIRS = 30
+"""Differences in one figure of speakers."""
 
 
 def draw(out: Path, analysis: Analysis) -> list[Path]:
     """Draw what the analysis allows into `out`; returns the files."""
     written: list[Path] = []
-    with _plain_style():
+    with plain_style():
         if analysis.scores is None:
-            return _save(_groups(analysis), out, "strip") if analysis.groups else []
-        written += _save(_strip(analysis.scores, analysis.chance), out, "strip")
+            written += save(_groups(analysis), out, "strip") if analysis.groups else []
+            return written + _speakers(out, analysis)
+        written += save(_strip(analysis.scores, analysis.chance), out, "strip")
         places = analysis.scores.places
         for place, figure in _estimation(analysis):
             suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", "-".join(place)) if len(places) > 1 else ""
-            written += _save(figure, out, f"estimation{suffix}")
+            written += save(figure, out, f"estimation{suffix}")
         for name, told in analysis.ranks.items():
             suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) if name else ""
             if told["k"] > 2:
-                written += _save(critical_difference(told, name, analysis.scores.target), out, f"cd{suffix}")
+                written += save(critical_difference(told, name, analysis.scores.target), out, f"cd{suffix}")
+        written += _speakers(out, analysis)
+    return written
+
+
+def _speakers(out: Path, analysis: Analysis) -> list[Path]:
+    """Per test set: UAR of every model and every difference, with the interval over speakers."""
+    from matplotlib.figure import Figure
+
+    if "speaker_intervals" not in analysis.tables:
+        return []
+    written: list[Path] = []
+    table = analysis.tables["speaker_intervals"]
+    several = table["at"].nunique() > 1
+    for at in dict.fromkeys(table["at"].tolist()):
+        rows = table[table["at"] == at]
+        pairs = analysis.tables.get("speaker_pairs")
+        compared = [] if pairs is None else rows_of(pairs[pairs["at"] == at])[:MOST_PAIRS]
+        panels = [([row["model"] for row in rows_of(rows)], rows_of(rows), "uar", "UAR", 1.0)]
+        if compared:
+            names = [f"{row['a']} − {row['b']}" for row in compared]
+            panels.append((names, compared, "mean_diff", "difference in UAR points", 100.0))
+        figure = Figure(
+            figsize=(4.6 * len(panels), 1.4 + 0.34 * max(len(names) for names, *_ in panels)), layout="constrained"
+        )
+        for axis, (names, shown, column, label, scale) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            for y, row in enumerate(shown):
+                low, high = row["ci95_low"], row["ci95_high"]
+                if column == "uar":
+                    low, high = np.clip([low, high], 0.0, 1.0)
+                axis.plot([scale * low, scale * high], [y, y], color=MEAN, linewidth=1.6)
+                axis.plot(scale * row[column], y, "o", color=POINT, markersize=5)
+            axis.set_yticks(range(len(names)), labels=names)
+            axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.set_xlabel(label)
+            if column == "mean_diff":
+                axis.axvline(0, color=ZERO, linewidth=0.8)
+            elif analysis.chance is not None:
+                axis.axvline(analysis.chance, color=ZERO, linewidth=0.8, linestyle="--")
+        n = int(rows["n_speakers"].min())
+        figure.suptitle(
+            f"{f'{at}: ' if at else ''}95 % CI over {n} speakers (new people), T2; dashed: chance", fontsize=8
+        )
+        suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", str(at)) if several else ""
+        written += save(figure, out, f"speakers{suffix}")
     return written
 
 
 @contextmanager
-def _plain_style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     """matplotlib's own defaults, whatever the user's matplotlibrc says."""
     import matplotlib as mpl
 
@@ -57,7 +107,8 @@ def _plain_style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, out: Path, stem: str) -> list[Path]:
+def save(figure: Figure, out: Path, stem: str) -> list[Path]:
+    """Write a figure as PDF and PNG, the same bytes each time; returns both."""
     files = [out / f"{stem}.pdf", out / f"{stem}.png"]
     with quiet():
         figure.savefig(files[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
@@ -89,7 +140,8 @@ def _strip(scores: Scores, chance: float | None) -> Figure:
         axis.set_visible(False)
     for row_of_axes in axes:
         row_of_axes[0].set_ylabel(_axis_name(scores.dv))
-    figure.suptitle("Each line is one block (split); black: mean and 95 % CI over blocks, T1", fontsize=8)
+    title = "Each line is one block (split); black: mean and 95 % CI over blocks, T1"
+    figure.suptitle("\n".join(textwrap.wrap(title, int(13 * width * across))), fontsize=8)
     return figure
 
 

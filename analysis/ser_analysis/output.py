@@ -25,8 +25,9 @@ RNG_SEED = 20240229
 LIBRARIES = ("numpy", "pandas", "scipy", "statsmodels", "patsy", "matplotlib")
 PRINTED = {
     "pairs": [
-        "family", "at", "averaged_over", "a", "b", "n", "mean_diff", "ci95_low", "ci95_high", "t", "p", "p_holm",
-        "signflip_exact_p", "signflip_mc_p", "signflip_p_max_t", "d_z", "g_av", "prob_a_gt_b_paired", "tost_p_holm",
+        "family", "at", "averaged_over", "a", "b", "planned", "n", "mean_diff", "ci95_low", "ci95_high", "t",
+        "p", "p_holm", "signflip_exact_p", "signflip_mc_p", "signflip_p_max_t", "d_z", "g_av", "prob_a_gt_b_paired",
+        "tost_p_holm",
     ],
     "rm_anova": [
         "term", "df1", "df2", "F", "p", "p_gg", "p_hf", "p_holm", "eta2_g", "partial_eta2", "partial_eta2_ci90_low",
@@ -34,6 +35,18 @@ PRINTED = {
     ],
     "rm_anova_logit": ["term", "df1", "df2", "F", "p", "p_gg", "p_hf", "p_holm", "eta2_g", "partial_eta2"],
     "two_groups": ["factor", "at", "a", "b", "n_a", "n_b", "mean_diff", "welch_t", "welch_df", "welch_p", "hedges_g"],
+    "speaker_intervals": [
+        "at", "model", "n_clips", "n_speakers", "uar", "ci95_low", "ci95_high", "simulated_coverage", "bca_low",
+        "bca_high", "percentile_low", "percentile_high",
+    ],
+    "speaker_pairs": [
+        "at", "a", "b", "planned", "n_speakers", "mean_diff", "ci95_low", "ci95_high", "t", "df", "p", "p_holm",
+        "swap_p", "swap_p_holm", "simulated_coverage",
+    ],
+    "speaker_gaps": [
+        "at", "model", "first", "second", "n_first", "n_second", "gap", "ci95_low", "ci95_high", "welch_p",
+        "permutation_p", "smallest_possible_p",
+    ],
 }  # fmt: skip
 """Columns of the Markdown and LaTeX form of the widest tables; their CSV holds all."""
 LEGACY = "for comparison with older papers only: it takes scores that share a block for independent"
@@ -65,14 +78,28 @@ CAPTIONS = {
     "tukey": "Tukey's honest significant difference, the other factors ignored",
     "games_howell": "Games-Howell test, the other factors ignored",
     "two_groups": "Unpaired comparisons of two groups, unadjusted",
+    "variance_components": "Where the spread of runs comes from: splits and training seeds",
+    "speaker_intervals": "UAR over speakers, with the coverage that a simulation found for a nominal 95 %",
+    "speaker_pairs": "Differences of UAR over speakers (a - b), with the speaker-swap test",
+    "speaker_spread": "Worst and best speaker, and where the UAR of a new speaker would lie",
+    "class_recalls": "Recall per class, worst first, with intervals over speakers",
+    "speaker_gaps": "Gaps between groups of speakers (first - second); the unit is the speaker",
+    "mcnemar": "McNemar's test, which takes clips for independent",
     "published": "ANOVA rebuilt from published means and SDs",
     "assumptions": "Assumptions (reported, never used to choose a test)",
 }
 IN_REPORT = (
     "descriptives", "rm_anova", "sphericity", "pairs", "nadeau_bengio", "lmm_anova", "lmm_variances", "friedman",
-    "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published", "assumptions",
+    "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published", "assumptions", "variance_components",
+    "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls", "speaker_gaps", "mcnemar",
 )  # fmt: skip
 """The tables that report.md shows; it names the others."""
+T2_TABLES = frozenset(
+    ("nadeau_bengio", "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls", "speaker_gaps")
+)
+"""The tables about new speakers, whatever the blocks are."""
+OF_CLIPS = "of these clips"
+"""Stands for a target where a test takes clips for independent, and so speaks of none."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,12 @@ class Analysis:
     """What was analysed, averaged, left out."""
     findings: list[str] = field(default_factory=list)
     omnibus: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    """The outcome in words without symbols, for the head of the report."""
+    limits: list[str] = field(default_factory=list)
+    """What may not be concluded."""
+    people: list[str] = field(default_factory=list)
+    """What holds for new speakers, from the speakers themselves."""
     scores: Scores | None = None
     """For the figures; None for a between-groups analysis, whose units stand in `groups`."""
     groups: dict[str, list[float]] = field(default_factory=dict)
@@ -152,7 +185,7 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
     write_json(keep(STATS_JSON), analysis.content)
     code, printed = str(analysis.content["target"]["code"]), {}
     for name, table in analysis.tables.items():
-        target = "T2" if name == "nadeau_bengio" else code
+        target = "T2" if name in T2_TABLES else OF_CLIPS if name == "mcnemar" else code
         full = table.copy()
         full.insert(0, "target", target)
         write_table(keep(f"{name}.csv"), full)
@@ -160,7 +193,9 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
         if name in PRINTED:
             shown = full[["target", *(column for column in PRINTED[name] if column in full)]]
         shown = shown[[column for column in shown.columns if not _blank(shown[column])]]
-        caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
+        caption = f"{CAPTIONS[name]}: it says nothing about other people"
+        if target in TARGETS:
+            caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
         if analysis.scores is not None and name.startswith(("anova_type", "fixed_block_type")):
             caption = f"{CAPTIONS[name]}, {LEGACY}. Target {target} ({TARGETS[target]})"
         if name == "descriptives" and "ci95_low" in shown:
@@ -182,7 +217,7 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
 def remove_stale(out: Path, written: Sequence[Path]) -> None:
     """Delete what an earlier run left in `out` and its sub-folders under our names and this run did not write."""
     ours = re.compile(
-        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation|cd)(-[^/]*)?\.(pdf|png)"
+        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation|cd|speakers)(-[^/]*)?\.(pdf|png)"
     )
     kept = set(written)
     folders = [out, *sorted(file.parent for file in out.glob(f"*/{STATS_JSON}"))]
@@ -207,11 +242,16 @@ def report(analysis: Analysis, tables: Mapping[str, str], figures: Sequence[Path
     parts = [
         f"# {analysis.title}",
         f"**Target {code}** ({TARGETS[code]}) unless a sentence or table names another. {_REACH[code]}",
-        "## What was analysed",
-        _bullets(analysis.facts),
     ]
+    if analysis.plain:
+        parts += ["## In plain words", _bullets(analysis.plain)]
+    if analysis.limits:
+        parts += ["## What may not be concluded", _bullets(analysis.limits)]
+    parts += ["## What was analysed", _bullets(analysis.facts)]
     if analysis.findings:
         parts += ["## Is A better than B, and by how much?", _bullets(analysis.findings)]
+    if analysis.people:
+        parts += ["## Would it hold for other people?", _bullets(analysis.people)]
     if analysis.omnibus:
         parts += ["## Analysis of variance", _bullets(analysis.omnibus)]
     parts += ["## Tables", *(text for name, text in tables.items() if name in IN_REPORT)]

@@ -261,3 +261,88 @@ def friedman_sentence(content: dict[str, Any], at: str, target: str = "T1") -> s
         f"{p_text(f['p'])}), W = {share(content['kendall_W'])}: {verdict}. Mean ranks differ by Nemenyi's test from a "
         f"distance of {content['CD_nemenyi_05']:.2f}."
     )
+
+
+def plain_pair(row: dict[str, Any], where: str, dv: str, people: dict[str, Any] | None) -> str:
+    """One comparison in words: what differs, by how much, how sure for this corpus (T1), how sure for new people (T2).
+
+    Args:
+        row: of `pairs`
+        where: the test set; empty where there is one
+        dv: the score
+        people: the row of `speaker_pairs` of the same two models, where there is one
+    """
+    scale, points = unit(dv)
+    better, worse = sides(row)
+    on = f"On {where}, " if where else ""
+    if is_tie(row["mean_diff"]):
+        text = f"{on}{better} and {worse} score the same."
+    else:
+        text = f"{on}{better} scores {difference(scale * abs(row['mean_diff']))} {points} more than {worse}."
+    n = int(row["n"])
+    if n < 2 or math.isnan(row["p"]):
+        text += " Whether another split of this corpus would say so (T1) cannot be told from "
+        text += "one split." if n < 2 else f"{n} splits with the same difference."
+    else:
+        low, high = sorted(math.copysign(scale, row["mean_diff"]) * row[end] for end in ("ci95_low", "ci95_high"))
+        fits = f"{difference(low)} to {difference(high)} points fit the {n} splits"
+        if row["p_holm"] < ALPHA:
+            text += f" Another split of this corpus would favour {better} too (T1: shown; {fits})."
+        elif row["p"] < ALPHA:
+            text += (
+                f" Another split of this corpus might favour either (T1: not shown once all comparisons count; {fits})."
+            )
+        else:
+            text += f" Another split of this corpus might favour either (T1: not shown; {fits})."
+    if people is None:
+        return text + " For new people (T2) nothing can be said from the speakers."
+    if math.isnan(people["p"]):
+        return text + f" For new people (T2) {people['n_speakers']} speakers that all differ alike allow no interval."
+    sign = 100.0 if (people["a"] == better) else -100.0
+    low, high = sorted(sign * people[end] for end in ("ci95_low", "ci95_high"))
+    ahead = sign * people["mean_diff"] > 0
+    fits = f"{difference(low)} to {difference(high)} points fit the {people['n_speakers']} test speakers"
+    if people["p_holm"] < ALPHA and ahead:
+        return f"{text} New people would be served better by {better} as trained here (T2: shown; {fits})."
+    if people["p_holm"] < ALPHA:
+        return f"{text} Over speakers the order is the other way round (T2; {fits})."
+    why = "not shown once all comparisons count" if people["p"] < ALPHA else "not shown"
+    return f"{text} New people might be served better by either (T2: {why}; {fits})."
+
+
+def limits(*, fewest: int | None, cross_tested: bool, several_places: bool, compared: bool, planned: bool) -> list[str]:
+    """What may not be concluded from an experiment.
+
+    Args:
+        fewest: test speakers of the test set that has the fewest; None where they are unknown or too few
+        cross_tested: whether a test set is of another corpus than the training's
+        several_places: whether there are several test sets
+        compared: whether models are compared
+        planned: whether the comparisons were declared before
+    """
+    told = []
+    if fewest is None:
+        told.append("Nothing about new people (T2): speakers are unknown or fewer than two.")
+    elif fewest < 20:
+        told.append(
+            f"Little about people in general: {fewest} test speakers are a small sample, however many seeds there are."
+        )
+    told.append(
+        "Nothing about corpora that were not tested (T3): two to four of them are examples." if cross_tested
+        else "Nothing about other corpora, recordings or languages (T3): none was tested."
+    )  # fmt: skip
+    if compared:
+        told.append("What is not shown is not shown to be absent: only the equivalence test speaks for no difference.")
+        if not planned:
+            told.append(
+                'No comparison was declared before ("contrasts" in the experiment): all pairs count as one family, and '
+                "the pair named here was picked after seeing the scores."
+            )
+    if compared and fewest is not None:
+        told.append(
+            "T2 from the speakers takes the trained models as they are. That the same recipe, trained on other people, "
+            "would win again is a stronger claim; of the tests here only Nadeau-Bengio (in-domain) is about it."
+        )
+    if several_places:
+        told.append("A lower score on another test set is domain shift and difficulty, not a worse corpus.")
+    return told

@@ -106,6 +106,37 @@ def write_per_class(folder: Path, cell: Cell) -> Path:
         return _save(figure, folder / f"per-class--{cell.slug}.png")
 
 
+def write_reliability(folder: Path, cell: Cell, before: Sequence[Any], after: Sequence[Any]) -> Path:
+    """Reliability before and after temperature scaling, of all seeds' test clips: accuracy by confidence, and clips.
+
+    Args:
+        folder: where it goes
+        cell: whose clips they are
+        before: the bins of each run (`calibration.reliability`)
+        after: the same with the temperature of the run's validation clips
+    """
+    with _figure(7.2, 3.4) as figure:
+        for axes, bins, title in zip(
+            figure.subplots(1, 2, sharey=True), (before, after), ("as trained", "temperature scaled"), strict=True
+        ):
+            clips, confidence, right = (
+                np.sum([one[what] for one in bins], axis=0) for what in ("clips", "confidence", "correct")
+            )
+            told = clips > 0
+            axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+            width = 1 / len(clips)
+            places = (np.arange(len(clips)) + 0.5) * width
+            axes.bar(places, clips / clips.sum(), width=0.9 * width, color=GREY, alpha=0.35)
+            axes.plot(confidence[told] / clips[told], right[told] / clips[told], "o-", color=BLUE, markersize=4)
+            axes.set_xlim(0, 1)
+            axes.set_ylim(0, 1)
+            axes.set_xlabel("confidence (bars: share of the clips)")
+            axes.set_title(title, loc="left")
+        figure.axes[0].set_ylabel("share that is right")
+        _title(figure, _title_of(cell), cell.stamps)
+        return _save(figure, folder / f"reliability--{cell.slug}.png")
+
+
 def write_training_curves(
     folder: Path, name: str, histories: Sequence[pd.DataFrame], best_epochs: Sequence[float]
 ) -> Path:

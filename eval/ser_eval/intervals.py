@@ -65,7 +65,9 @@ def speaker_counts(table: pd.DataFrame, labels: Sequence[str]) -> tuple[npt.NDAr
     return clips.astype(np.int64), correct.astype(np.int64)
 
 
-def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike, *, lowest: float = 0.0) -> SpeakerInterval | None:
+def jackknife_interval(
+    clips: npt.ArrayLike, correct: npt.ArrayLike, *, lowest: float = 0.0, highest: float = 1.0, level: float = LEVEL
+) -> SpeakerInterval | None:
     """Delete-one-speaker jackknife t interval of the UAR (Tukey 1958; Efron & Tibshirani 1993, ch. 11).
 
     `SE^2 = (S - 1)/S * sum over speakers of (UAR without the speaker - mean of these)^2`; the interval is
@@ -76,6 +78,8 @@ def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike, *, lowest: 
         clips: reference clips per speaker and class, shape (S, K)
         correct: correct clips per speaker and class, shape (S, K)
         lowest: where the interval is cut below
+        highest: where it is cut above
+        level: share of the intervals that is to hold the truth
 
     Returns:
         the interval; None where there is no spread to learn from: one speaker, or speakers that all scored alike
@@ -102,10 +106,10 @@ def jackknife_interval(clips: npt.ArrayLike, correct: npt.ArrayLike, *, lowest: 
     error = float(np.sqrt((num_speakers - 1) / num_speakers * ((deleted - deleted.mean()) ** 2).sum()))
     if error < 1e-12:
         return None
-    reach = float(t.ppf((1 + LEVEL) / 2, num_speakers - 1)) * error
+    reach = float(t.ppf((1 + level) / 2, num_speakers - 1)) * error
     return SpeakerInterval(
         low=max(lowest, estimate - reach),
-        high=min(1.0, estimate + reach),
+        high=min(highest, estimate + reach),
         standard_error=error,
         num_speakers=num_speakers,
         num_incomplete=int((~present.all(axis=1)).sum()),

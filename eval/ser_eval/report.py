@@ -16,13 +16,16 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from ser_eval import figures
 from ser_eval.band import bandwidth_words
 from ser_eval.cells import STAMPS, Cell
 from ser_eval.evaluate import Summary
+from ser_eval.markdown import to_html
+from ser_eval.ratings import RATING_BASELINES
 from ser_eval.robustness import Drop
-from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, write_text
+from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, read_json, write_text
 from ser_eval.shortcuts import BASELINES
 
 HTML = "report.html"
@@ -31,6 +34,8 @@ LISTED = 12
 """How many checksums, clips or missing runs are printed before the rest is only counted."""
 
 STAMP_MEANING = {
+    "RATINGS ONLY": "A model predicts ratings and names no emotion. Its accuracy and its probabilities are those of an "
+    "even guess; what counts is the CCC.",
     "SPEAKER-DEPENDENT": "People who are tested were also heard in training. Such numbers are far higher than what the "
     "model reaches on new people.",
     "VALIDATION SHARES SPEAKERS": "People who train the model also select its epoch, as a published protocol has it. "
@@ -45,13 +50,17 @@ STAMP_MEANING = {
     "says where). The numbers are not comparable with those from 16 kHz audio, and say nothing about telephone speech.",
     "NO TELEPHONE CONCLUSION": "A test condition takes the upper band away from audio that never had it. What is lost "
     "there, or not lost, says nothing about telephones.",
+    "TRANSDUCTIVE": "A model's answers were corrected by how frequent the emotions are among the test clips, estimated "
+    "without their labels but from all of them together. It cannot be had for one clip alone: do not set these numbers "
+    "beside those of models that hear one clip at a time.",
 }
-METRIC_NAMES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
+METRIC_NAMES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "ccc": "mean CCC"}
 SELECTION = {
     "val_uar": "highest UAR on the validation side",
     "val_accuracy": "highest accuracy on the validation side",
     "val_loss": "lowest loss on the validation side",
     "last": "none: the last epoch",
+    "inner_uar": "highest UAR of left-out training speakers",
 }
 
 
@@ -78,6 +87,20 @@ class Robustness:
     train: str
     test: str
     drops: list[Drop]
+    figure: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What temperature scaling, fitted on the validation clips of each run, does to the test clips of one cell."""
+
+    cell: Cell
+    temperature: tuple[float, float | None]
+    """Mean and SD over runs."""
+    scores: list[tuple[str, tuple[float, float | None], tuple[float, float | None]]]
+    """(name, before, after), mean and SD over runs."""
+    n_validation: str
+    num_at_bound: int
     figure: str
 
 
@@ -118,8 +141,10 @@ def write_report(summary: Summary) -> Path:
         several_models=any(len(comparison.cells) > 1 for comparison in comparisons),
         stamps=_stamps(summary.cells),
         stamp_meaning=STAMP_MEANING,
+        rating_baseline=RATING_BASELINES,
         comparisons=comparisons,
         details=[_detail(folder / FIGURES, cell) for cell in ordered],
+        calibrations=_calibrations(folder / FIGURES, ordered),
         curves=_curves(folder / FIGURES, summary.runs),
         cards=[
             _card(list(runs), ordered, summary.bandwidth_hz)
@@ -128,6 +153,7 @@ def write_report(summary: Summary) -> Path:
         encoders=_encoders(summary.runs),
         missing=summary.missing,
         notes=summary.notes,
+        ratings=_ratings(summary),
         folds=summary.folds.sort_values(["model", "augmentation", "train_corpus", "test_corpus", "seed", "fold"]),
         stats=_stats(summary.folder),
         commands=_commands(summary),
@@ -182,6 +208,13 @@ def _robustness(folder: Path, drops: Sequence[Drop]) -> list[Robustness]:
     return parts
 
 
+def _ratings(summary: Summary) -> list[dict[str, Any]]:
+    """The rows of ratings.csv, missing values as None."""
+    table = summary.ratings.astype(object)
+    table = table.where(table.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def _headline(comparison: Comparison) -> dict[str, Any]:
     """The best model of a comparison, in the parts of a sentence."""
     cell = comparison.cells[0]
@@ -219,6 +252,41 @@ def _detail(folder: Path, cell: Cell) -> Detail:
         per_class=_inline(figures.write_per_class(folder, cell)),
         genders=genders,
     )
+
+
+SCORE_NAMES = {"nll": "NLL", "brier": "Brier", "ece": "ECE", "classwise_ece": "classwise ECE"}
+
+
+def _calibrations(folder: Path, cells: Sequence[Cell]) -> list[Calibration]:
+    """Of the cells whose runs kept their validation predictions."""
+    found = []
+    for cell in cells:
+        kept = [tested["calibration"] for tested in cell.tested if "temperature" in tested.get("calibration", {})]
+        if not kept:
+            continue
+        file = figures.write_reliability(
+            folder, cell, [one["before"]["bins"] for one in kept], [one["after"]["bins"] for one in kept]
+        )
+        found.append(
+            Calibration(
+                cell=cell,
+                temperature=_spread([one["temperature"] for one in kept]),
+                scores=[
+                    (name, _spread([one["before"][key] for one in kept]), _spread([one["after"][key] for one in kept]))
+                    for key, name in SCORE_NAMES.items()
+                ],
+                n_validation=_span(one["n_validation"] for one in kept),
+                num_at_bound=sum(one["at_bound"] for one in kept),
+                figure=_inline(file),
+            )
+        )
+    return found
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and SD (ddof 1)."""
+    numbers = pd.Series(values, dtype=float)
+    return float(numbers.mean()), float(numbers.std(ddof=1)) if len(numbers) > 1 else None
 
 
 def _curves(folder: Path, runs: Sequence[RunFolder]) -> list[tuple[str, int, str]]:
@@ -356,9 +424,15 @@ def _commands(summary: Summary) -> list[str]:
     ]
 
 
-def _stats(folder: Path) -> str | None:
+def _stats(folder: Path) -> list[Markup]:
+    """The reports of `ser stats` as HTML: one, or one of each analysis; none where it has not run."""
     file = folder / STATS / "report.md"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    if not file.is_file():
+        return []
+    content = read_json(folder / STATS / "stats.json") if (folder / STATS / "stats.json").is_file() else {}
+    parts = [(folder / STATS / name).with_name("report.md") for name in content.get("analyses", {}).values()]
+    reports = [part for part in parts if part.is_file()] or [file]
+    return [Markup(to_html(part.read_text(encoding="utf-8"), folder=part.parent)) for part in reports]  # escaped there
 
 
 def _step(step: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,13 @@ def families(scores: Scores) -> Iterator[Family]:
             yield Family(factor, "", others, members)
 
 
-def run(scores: Scores, *, rng_seed: int = 0, margin: float | None = None) -> pd.DataFrame:
+def run(
+    scores: Scores,
+    *,
+    rng_seed: int = 0,
+    margin: float | None = None,
+    planned: Sequence[tuple[str, str]] = (),
+) -> pd.DataFrame:
     """One row per pair (`COLUMNS`, `TOST` with a margin, `NADEAU_BENGIO` and `BAYES` where clips are known).
 
     Model: the difference of two sides in a block, the score of a side being its mean over its cells within the block;
@@ -90,6 +96,9 @@ def run(scores: Scores, *, rng_seed: int = 0, margin: float | None = None) -> pd
     The Nadeau-Bengio columns replace 1/n in the standard error by 1/n + n_test/n_train, since in-domain test scores of
     overlapping training sets are correlated (Nadeau & Bengio 2003); target T2. The margin, +- in units of the score, is
     what counts as no difference, for `tost` and for the region of practical equivalence of `bayes`.
+
+    `planned` names the pairs of models declared before the experiment: at each test set they are one family for Holm
+    and max-T, and the column `planned` tells them; every other pair is exploratory and adjusted over all pairs.
     """
     rows, nadeau_bengio = [], scores.test_train_ratio is not None
     for family in families(scores):
@@ -119,19 +128,41 @@ def run(scores: Scores, *, rng_seed: int = 0, margin: float | None = None) -> pd
         table = pd.DataFrame(block)
         if table.empty:
             continue
-        adjust(table)
-        table["signflip_p_holm"] = holm(table["signflip_exact_p"].fillna(table["signflip_mc_p"]).to_numpy())
-        table["signflip_p_max_t"] = max_t(np.column_stack(differences), rng_seed=rng_seed)
-        if nadeau_bengio:
-            table["nb_p_holm"] = holm(table["nb_p"].to_numpy())
-        if margin is not None:
-            table["tost_p_holm"] = holm(table["tost_p"].to_numpy())
+        if planned:
+            declared = {frozenset(pair) for pair in planned}
+            here = [
+                not family.averaged_over and frozenset(pair) in declared
+                for pair in zip(table["a"], table["b"], strict=True)
+            ]
+            table["planned"] = here
+            if any(here):
+                chosen = np.array(here)
+                own = table[chosen].copy()
+                _adjust_all(own, [differences[i] for i in np.flatnonzero(chosen)], nadeau_bengio, margin, rng_seed)
+                _adjust_all(table, differences, nadeau_bengio, margin, rng_seed)
+                table = pd.concat([own, table[~chosen]]).sort_index()
+                rows.append(table)
+                continue
+        _adjust_all(table, differences, nadeau_bengio, margin, rng_seed)
         rows.append(table)
-    columns = COLUMNS + (TOST if margin is not None else [])
+    columns = COLUMNS + (TOST if margin is not None else []) + (["planned"] if planned else [])
     if nadeau_bengio:
         columns = columns + [f"nb_{key}" for key in NADEAU_BENGIO]
         columns = columns + ([f"bayes_{key}" for key in BAYES] if margin is not None else [])
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+
+
+def _adjust_all(
+    table: pd.DataFrame, differences: Sequence[Array], nadeau_bengio: bool, margin: float | None, rng_seed: int
+) -> None:
+    """Every adjustment of one family."""
+    adjust(table)
+    table["signflip_p_holm"] = holm(table["signflip_exact_p"].fillna(table["signflip_mc_p"]).to_numpy())
+    table["signflip_p_max_t"] = max_t(np.column_stack(differences), rng_seed=rng_seed)
+    if nadeau_bengio:
+        table["nb_p_holm"] = holm(table["nb_p"].to_numpy())
+    if margin is not None:
+        table["tost_p_holm"] = holm(table["tost_p"].to_numpy())
 
 
 def of_scores(scores: Scores, *, rng_seed: int = 0) -> dict[str, dict[str, object]]:

@@ -53,7 +53,7 @@ def summary(values: Array) -> dict[str, float | int]:
     }
 
 
-def t_interval(mean: float, se: float, df: int) -> tuple[float, float]:
+def t_interval(mean: float, se: float, df: float) -> tuple[float, float]:
     """95 % interval mean +- t(.975, df) se; NaN for df < 1."""
     from scipy.stats import t
 
