@@ -211,8 +211,8 @@ def test_both_key_tables_are_covered() -> None:
         ("pool_position", "before", "ignored"),
         ("pooling_mode", "epaca", "did you mean 'ecapa'"),
         ("pooling_mode", "median", "did you mean 'mean'"),
-        ("is_regression", True, "regression is not done here; give clips classes"),
-        ("skip_hp_search", False, "one model file per learning rate"),
+        ("is_regression", True, "output_column names 'class_id'; it can be one or several of valence, arousal"),
+        ("skip_hp_search", "maybe", "boolean"),
         ("input_column", "file", "must be 'path': rename the column"),
         ("output_column", ["arousal", "valence"], "must be 'class_id'"),
         ("continue_model_training", True, "not a finished run folder.*leave the key out"),
@@ -234,6 +234,25 @@ def test_what_becomes_of_each_model_key(key: str, value: Any, outcome: str) -> N
     else:
         with pytest.raises(BadInput, match=rf"(?s)m/old\.json.*{key}.*{outcome}"):
             model(**{key: value})
+
+
+def test_a_search_of_the_learning_rate(folder: Path) -> None:
+    """The one thing that the older system searched, for the models that do not skip it."""
+    (folder / "models/b.json").write_text(json.dumps({**MODEL, "name": "b", "skip_hp_search": False}))
+    translated = experiment(folder, hp_num_trials=9, hp_amount_of_training_data=...)
+    assert translated.content.pop("search") == {
+        "parameters": {"training.learning_rate": {"kind": "float", "low": 5e-5, "high": 1e-3, "log": True}},
+        "models": ["b"],
+        "num_trials": 9,
+        "amount_of_training_data": 0.3,
+        "metric": "val_loss",
+    }
+    assert translated.content == EXPERIMENT_TRANSLATED
+    assert not any("hp_num_trials ignored" in message for message in translated.messages)
+    assert "hp_num_trials" in translated.messages[0]
+    assert any("the learning rate of b is searched from 5e-05 to 0.001 by 9 trials" in m for m in translated.messages)
+    assert model(skip_hp_search=False).content == MODEL_TRANSLATED
+    assert any("the experiment says what is searched" in m for m in model(skip_hp_search=False).messages)
 
 
 def test_layers_and_switches() -> None:
@@ -269,6 +288,8 @@ def test_layers_and_switches() -> None:
         ("logging_steps", 5, "ignored"),
         ("eval_metric", "accuracy", "ignored"),
         ("model_input_files", "elsewhere", "ignored"),
+        ("hp_num_trials", 0, "greater than or equal to 1"),
+        ("hp_amount_of_training_data", 30, "less than or equal to 1"),
         ("eval_metric", "f1score", "nearest: 'accuracy'"),
         ("eval_metric", "ccc", "belongs to regression"),
         ("eval_metric", "acuracy", "did you mean 'accuracy'"),

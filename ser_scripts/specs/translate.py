@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ser_eval.run_folder import RUN, SPEC, read_json
+from ser_scripts.corpora import RATINGS
 from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import OlderSpec, nearest, parse, read_spec_file
 from ser_scripts.specs.experiment import ExperimentSpec
@@ -24,21 +25,22 @@ DEFAULT_SPLIT = 0.8
 DEFAULT_EVAL_STEPS = 10
 
 _RUNS = "run folders go to SER_RUNS (default: runs)"
-_SEARCH = "there is no search over learning rates here; one model file per learning rate compares them"
+HP_RATE = {"kind": "float", "low": 5e-5, "high": 1e-3, "log": True}
+"""What the older system's search varied: the learning rate alone."""
+_NOT_SEARCHED = 'no model has "skip_hp_search": false'
+_NO_SEARCH = "true is what is done anyway"
 IGNORED_EXPERIMENT_KEYS = {
     "output_path": _RUNS,
     "experiment_results_output_path": _RUNS,
     "model_save_folder": _RUNS,
     "experiment_artifacts_output_path": _RUNS,
     "checkpoint_save_folder": "it had no effect there either",
-    "hp_amount_of_training_data": _SEARCH,
-    "hp_num_trials": _SEARCH,
     "save_steps": "the selected weights of each run are kept, no others",
     "save_total_limit": "the selected weights of each run are kept, no others",
     "run_eval": "`ser eval` evaluates every finished run",
     "run_grapher": "`ser eval` draws the training curves",
     "logging_steps": "history.csv has a row per evaluation",
-    "eval_metric": "history.csv has loss, accuracy and UAR; the weights are selected by validation loss, as there",
+    "eval_metric": "history.csv has loss, accuracy and UAR, of ratings CCC and RMSE; classes select by validation loss",
 }
 IGNORED_MODEL_KEYS = {
     "batch_size": "there it was no batch size of the training; 'per_device_batch_size' is",
@@ -48,7 +50,6 @@ IGNORED_MODEL_KEYS = {
     "input_column": "it names the standard column",
     "output_column": "it names the standard column",
     "is_regression": "false is what is done anyway",
-    "skip_hp_search": "true is what is done anyway",
 }
 
 
@@ -57,6 +58,8 @@ class OlderDataset(OlderSpec):
 
     name: str = Field(pattern=NAME_PATTERN)
     eval_csv_path: str = Field(min_length=1)
+    rating_scale: tuple[float, float] | None = None
+    """Not of the older format, which does not tell it: the lowest and the highest rating, for `is_regression`."""
 
 
 class OlderTrainingSet(OlderSpec):
@@ -64,6 +67,8 @@ class OlderTrainingSet(OlderSpec):
 
     name: str = Field(pattern=NAME_PATTERN)
     data_csv: str = Field(min_length=1)
+    rating_scale: tuple[float, float] | None = None
+    """As in `OlderDataset`."""
 
 
 class OlderExperiment(OlderSpec):
@@ -83,8 +88,8 @@ class OlderExperiment(OlderSpec):
     model_save_folder: Any = None
     experiment_artifacts_output_path: Any = None
     checkpoint_save_folder: Any = None
-    hp_amount_of_training_data: Any = None
-    hp_num_trials: Any = None
+    hp_amount_of_training_data: Annotated[float, Field(gt=0, le=1)] = 0.3
+    hp_num_trials: Annotated[int, Field(ge=1)] = 5
     save_steps: Any = None
     save_total_limit: Any = None
     run_eval: Any = None
@@ -94,10 +99,8 @@ class OlderExperiment(OlderSpec):
     @field_validator("eval_metric")
     @classmethod
     def _known_metric(cls, value: str) -> str:
-        if value == "accuracy":
+        if value in ("accuracy", "mse", "ccc"):
             return value
-        if value in ("mse", "ccc"):
-            raise ValueError(f"'{value}' belongs to regression, which is not done here; valid: 'accuracy'")
         if value == "f1score":
             raise ValueError(
                 "'f1score' is not computed during training; nearest: 'accuracy' here, or 'val_uar' under "
@@ -142,31 +145,35 @@ class OlderModel(OlderSpec):
             raise ValueError(f"'{value}' is not known{nearest(value, _POOLING)}")
         return value
 
-    @field_validator("input_column", "output_column")
+    @field_validator("input_column")
     @classmethod
-    def _standard_column(cls, value: Any, info: Any) -> Any:
-        standard = "path" if info.field_name == "input_column" else "class_id"
-        if value not in (standard, [standard]):
-            raise ValueError(
-                f"must be '{standard}': rename the column in the CSV file (several targets are not supported)"
-            )
+    def _standard_column(cls, value: Any) -> Any:
+        if value not in ("path", ["path"]):
+            raise ValueError("must be 'path': rename the column in the CSV file")
         return value
 
-    @field_validator("is_regression")
-    @classmethod
-    def _no_regression(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("regression is not done here; give clips classes (column class_id) and leave the key out")
-        return value
-
-    @field_validator("skip_hp_search")
-    @classmethod
-    def _no_search(cls, value: bool) -> bool:
-        if not value:
+    @model_validator(mode="after")
+    def _targets(self) -> OlderModel:
+        if not self.is_regression:
+            if self.output_column not in ("class_id", ["class_id"]):
+                raise ValueError(
+                    "output_column: must be 'class_id': rename the column in the CSV file; ratings (valence, arousal, "
+                    'dominance) need "is_regression": true'
+                )
+            return self
+        if strange := [name for name in self.dimensions or ["nothing"] if name not in RATINGS]:
             raise ValueError(
-                f"{_SEARCH}. Set it to true, or write model files of the present format with 'learning_rate'"
+                f"is_regression: output_column names {strange[0]!r}; it can be one or several of {', '.join(RATINGS)}, "
+                "columns of the CSV file"
             )
-        return value
+        if not self.skip_hp_search:
+            raise ValueError("skip_hp_search: it searches by the loss of classes; with 'is_regression' set it to true")
+        return self
+
+    @property
+    def dimensions(self) -> list[Any]:
+        """With `is_regression` the ratings that are predicted."""
+        return list(self.output_column) if isinstance(self.output_column, list | tuple) else [self.output_column]
 
 
 @dataclass(frozen=True)
@@ -211,7 +218,7 @@ def translate_experiment(
             the split
     """
     older = parse(OlderExperiment, content, source=source, kind="experiment (older format)")
-    messages = [_summary(source, older, IGNORED_EXPERIMENT_KEYS), *_ignored(source, older, IGNORED_EXPERIMENT_KEYS)]
+    messages: list[str] = []
     if any(dataset.name == older.training_dataset.name for dataset in older.datasets):
         raise BadInput(
             f"{source}: datasets: '{older.training_dataset.name}' is the training set, whose test side is tested "
@@ -221,6 +228,8 @@ def translate_experiment(
     files = _model_files(older, source, messages)
     models: dict[str, dict[str, Any]] = {}
     splits: dict[str, dict[str, Any]] = {}
+    searched: list[str] = []
+    regression = False
     for entry, file in files.items():
         model = read_spec_file(file, kind="model")
         if not is_older_model(model):
@@ -230,7 +239,25 @@ def translate_experiment(
         translated = translate_model(model, str(file))
         models[entry] = translated.content
         messages += translated.messages
-        splits[entry] = _split(parse(OlderModel, model, source=str(file), kind="model"))
+        older_model = parse(OlderModel, model, source=str(file), kind="model")
+        splits[entry] = _split(older_model)
+        regression |= older_model.is_regression
+        if not older_model.skip_hp_search:
+            searched.append(translated.content["name"])
+    if older.eval_metric != "accuracy" and not regression:
+        raise BadInput(
+            f"{source}: eval_metric: '{older.eval_metric}' belongs to regression, but no model file has "
+            "\"is_regression\": true; valid: 'accuracy'"
+        )
+    if regression and older.training_dataset.rating_scale is None:
+        raise BadInput(
+            f'{source}: training_dataset.rating_scale: required with "is_regression": true, since ratings are brought '
+            "to one scale; add the lowest and the highest value that a rating can have, e.g. [1, 7]"
+        )
+    ignored = dict(IGNORED_EXPERIMENT_KEYS)
+    if not searched:
+        ignored |= dict.fromkeys(("hp_amount_of_training_data", "hp_num_trials"), _NOT_SEARCHED)
+    messages = [_summary(source, older, ignored), *_ignored(source, older, ignored), *messages]
     first = next(iter(splits.values()), {"kind": "speaker_independent", "train_test_split": DEFAULT_SPLIT})
     if any(split != first for split in splits.values()):
         listed = "\n".join(f"  {entry}: {_text(split)}" for entry, split in splits.items())
@@ -243,11 +270,8 @@ def translate_experiment(
 
     result: dict[str, Any] = {
         "name": older.experiment_name,
-        "train": [[{"kind": "csv", "name": older.training_dataset.name, "path": older.training_dataset.data_csv}]],
-        "test": [
-            {"kind": "csv", "name": dataset.name, "path": _test_csv(dataset.eval_csv_path)}
-            for dataset in older.datasets
-        ],
+        "train": [[_csv(older.training_dataset, older.training_dataset.data_csv)]],
+        "test": [_csv(dataset, _test_csv(dataset.eval_csv_path)) for dataset in older.datasets],
         "models": list(files),
         "split": first,
         "seeds": _seeds(source, older.cross_validation, low_seed, high_seed, messages),
@@ -256,6 +280,20 @@ def translate_experiment(
         transforms = {name: _transform(source, name, keys, messages) for name, keys in older.augmentations.items()}
         result["augmentations"] = [{"name": "union", "mode": "union", "transforms": transforms}]
         messages.append(f"{source}: augmentations: one union of all; the clean clips are part of it, once each")
+    if searched:
+        result["search"] = {
+            "parameters": {"training.learning_rate": HP_RATE},
+            "models": searched,
+            "num_trials": older.hp_num_trials,
+            "amount_of_training_data": older.hp_amount_of_training_data,
+            "metric": "val_loss",
+        }
+        messages.append(
+            f"{source}: the learning rate of {', '.join(searched)} is searched from {HP_RATE['low']:g} to "
+            f"{HP_RATE['high']:g} by {older.hp_num_trials} trials inside each split, on its validation speakers; there "
+            "test speakers of the final training could take part. Trials train as long as the model does; there it was "
+            "15 epochs, with 4 forward passes per update in place of 8"
+        )
     messages.append(
         f"{source}: test clips keep their loudness; there they were brought to -23 LUFS (training clips were not). "
         'To bring all clips there, add "preprocess": [{"kind": "loudness"}] to a file of the present format'
@@ -271,7 +309,17 @@ def translate_model(content: dict[str, Any], source: str) -> Translated:
         BadInput: an unknown key, or a value that cannot be honoured, with what to do instead
     """
     older = parse(OlderModel, content, source=source, kind="model (older format)")
-    messages = [_summary(source, older, IGNORED_MODEL_KEYS), *_ignored(source, older, IGNORED_MODEL_KEYS)]
+    ignored = IGNORED_MODEL_KEYS | ({"skip_hp_search": _NO_SEARCH} if older.skip_hp_search else {})
+    if older.is_regression:
+        ignored = {key: why for key, why in ignored.items() if key not in ("output_column", "is_regression")}
+    messages = [_summary(source, older, ignored), *_ignored(source, older, ignored)]
+    if older.is_regression:
+        messages.append(
+            f"{source}: is_regression: ratings are predicted in [0, 1] with the squared error as there; the weights "
+            "are selected by the CCC with the validation ratings (there it was that of the predictions with themselves)"
+        )
+    if not older.skip_hp_search:
+        messages.append(f"{source}: skip_hp_search false: the experiment says what is searched ('search')")
     given = older.model_fields_set
     for key, switch in (
         ("dropout_rate", "use_dropout"),
@@ -313,6 +361,9 @@ def translate_model(content: dict[str, Any], source: str) -> Translated:
     }
     if older.use_weight_encoder_layers:
         result["layers"] = {"use": "weighted", "pool_position": older.pool_position}
+    if older.is_regression:
+        result["ratings"] = {"dimensions": older.dimensions, "loss": "mse", "only": True}
+        result["training"]["select"] = result["training"]["early_stopping"]["metric"] = "val_ccc"
     if older.continue_model_training:
         result["encoder"], result["init_from"] = (
             _encoder_of_run(older.model_path_or_name, source),
@@ -359,6 +410,11 @@ def _split(model: OlderModel) -> dict[str, Any]:
 
 def _text(split: Mapping[str, Any]) -> str:
     return f"{split['kind']} {split.get('train_test_split', split.get('proportions'))}"
+
+
+def _csv(dataset: OlderDataset | OlderTrainingSet, path: str) -> dict[str, Any]:
+    scale = {"rating_scale": list(dataset.rating_scale)} if dataset.rating_scale is not None else {}
+    return {"kind": "csv", "name": dataset.name, "path": path, **scale}
 
 
 def _test_csv(path: str) -> str:
