@@ -10,12 +10,14 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
 
 from ser_scripts.errors import BadInput
 from ser_scripts.modeling.encoders import build_encoder
-from ser_scripts.modeling.losses import class_weights, cross_entropy
+from ser_scripts.modeling.losses import class_weights, cross_entropy, focal_loss, soft_cross_entropy
 from ser_scripts.modeling.model import SerModel
-from ser_scripts.specs.model import ModelSpec, PretrainedEncoder, RandomEncoder
+from ser_scripts.specs.base import parse
+from ser_scripts.specs.model import LossSpec, ModelSpec, PretrainedEncoder, RandomEncoder
 
 LABELS = ("angry", "happy", "sad")
 WAVE = {
@@ -100,6 +102,56 @@ def test_cross_entropy_by_hand() -> None:
     smooth = [0.9 * loss + 0.1 * float(-row.mean()) for loss, row in zip((first, second), logits, strict=True)]
     assert float(cross_entropy(logits, labels, label_smoothing=0.1)) == pytest.approx(sum(smooth) / 2)
     assert float(cross_entropy(logits, labels, num_items=8)) == pytest.approx((first + second) / 8)
+
+
+def test_focal_loss_by_hand() -> None:
+    # logits whose softmax is (0.9, 0.1) and (0.2, 0.8); labels 0 and 0
+    logits, labels = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64).log(), torch.tensor([0, 0])
+    first, second = 0.1**2 * 0.10536051565782628, 0.8**2 * 1.6094379124341003  # (1 - p)^2 x -ln p
+    assert float(focal_loss(logits, labels, gamma=2)) == pytest.approx((first + second) / 2, rel=1e-12)
+    assert float(focal_loss(logits, labels, gamma=2)) == pytest.approx(0.5155469345572011, rel=1e-12)
+    assert float(focal_loss(logits, labels, gamma=0.5)) == pytest.approx(
+        (0.1**0.5 * 0.10536051565782628 + 0.8**0.5 * 1.6094379124341003) / 2, rel=1e-12
+    )
+    weights = torch.tensor([3.0, 1.0]).double()
+    assert float(focal_loss(logits, labels, gamma=2, weights=weights)) == pytest.approx(1.5 * (first + second))
+    other_first, other_second = 0.9**2 * 2.302585092994046, 0.2**2 * 0.2231435513142097
+    smooth = [0.9 * own + 0.1 * (own + other) / 2 for own, other in ((first, other_first), (second, other_second))]
+    assert float(focal_loss(logits, labels, gamma=2, label_smoothing=0.1)) == pytest.approx(sum(smooth) / 2)
+    votes = torch.tensor([[0.25, 0.75], [1.0, 0.0]]).double()
+    expected = (0.25 * 3 * first + 0.75 * other_first + 3 * second) / 2
+    assert float(soft_cross_entropy(logits, votes, weights=weights, gamma=2)) == pytest.approx(expected)
+    assert float(focal_loss(logits, labels, gamma=2, num_items=8)) == pytest.approx((first + second) / 8)
+
+
+def test_focal_loss_without_gamma_is_cross_entropy_and_has_gradients_everywhere() -> None:
+    torch.manual_seed(0)
+    logits, labels, weights = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1]), torch.tensor([0.5, 1.0, 4.0])
+    settings: dict[str, Any] = {"weights": weights, "label_smoothing": 0.1}
+    torch.testing.assert_close(
+        focal_loss(logits, labels, gamma=0.0, **settings), cross_entropy(logits, labels, **settings)
+    )
+    for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
+        sure = torch.tensor([[200.0, 0.0, -200.0], [-200.0, 200.0, 0.0]], requires_grad=True)
+        loss = focal_loss(sure, torch.tensor([0, 0]), gamma=gamma)
+        loss.backward()
+        assert sure.grad is not None
+        assert bool(sure.grad.isfinite().all())
+        assert float(loss.detach()) == pytest.approx(200, rel=1e-3)  # the second is wholly wrong, the first right
+
+
+def test_the_loss_of_the_spec_is_taken() -> None:
+    plain, focal = make(), make(loss={"kind": "focal", "gamma": 3.0})
+    batch, labels = batch_of(plain), torch.tensor([0, 1, 2, 0, 1])
+    logits = plain.eval()(**batch)["logits"]
+    assert focal.eval()(**batch, labels=labels)["loss"] == focal_loss(logits, labels, gamma=3.0)
+    votes = torch.tensor([[0.5, 0.5, 0.0]] * 5)
+    expected = soft_cross_entropy(logits, votes, gamma=3.0)
+    assert focal(**batch, labels=labels, targets=votes)["loss"] == expected
+    assert LossSpec(kind="focal").focal_gamma == 2.0
+    assert LossSpec().focal_gamma is None
+    with pytest.raises(BadInput, match="'gamma' belongs to the loss 'focal'"):
+        parse(LossSpec, {"gamma": 1.0}, source="m.json", kind="loss")
 
 
 def test_a_loss_is_the_mean_of_its_clips_whatever_batch_they_are_in() -> None:
@@ -187,6 +239,57 @@ def test_the_head_has_the_steps_of_its_spec() -> None:
     steps = [type(step).__name__ for step in make(head={"batch_norm": True, "dropout": 0.2}).head]
     assert steps == ["ReLU", "BatchNorm", "Dropout", "Linear"]
     assert [type(step).__name__ for step in make(head={"relu": False}).head] == ["Linear"]
+
+
+def test_a_head_between_two_linear_layers() -> None:
+    head = {"kind": "mlp", "hidden": 32, "activation": "relu", "dropout": 0.3}
+    assert [type(step).__name__ for step in make(head=head).head] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(step).__name__ for step in make(head={"kind": "mlp"}).head] == ["Linear", "GELU", "Linear"]
+    bare = make(head={"kind": "mlp", "activation": "none"}).head
+    assert [type(step).__name__ for step in bare] == ["Linear", "Linear"]
+    assert bare[0].out_features == 256
+    content = {"name": "m", "encoder": {"model_path_or_name": "a/b"}, "head": {"activation": "relu"}}
+    with pytest.raises(BadInput, match="'activation' belongs to the head 'mlp'"):
+        parse(ModelSpec, content, source="m.json", kind="model")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_head_of_transformers_gives_its_logits(weighted: bool, tmp_path: Path) -> None:
+    """`Wav2Vec2ForSequenceClassification` projects every frame and then takes the mean, which is the same.
+
+    Its weighted sum leaves out the layer norm behind the last layer of pre-norm models, which ours has.
+    """
+    torch.manual_seed(1)
+    shape = {**WAVE, "feat_extract_norm": "layer", "do_stable_layer_norm": not weighted, "classifier_proj_size": 256}
+    theirs = Wav2Vec2ForSequenceClassification(
+        Wav2Vec2Config(**shape, num_labels=3, use_weighted_layer_sum=weighted)
+    ).eval()
+    if weighted:
+        theirs.layer_weights.data = torch.tensor([0.3, -1.0, 0.5, 1.0])
+    theirs.save_pretrained(tmp_path)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    extractor.save_pretrained(tmp_path)
+    spec = ModelSpec.model_validate(
+        {
+            "name": "m",
+            "encoder": {"model_path_or_name": str(tmp_path)},
+            "layers": {"use": "weighted" if weighted else "last"},
+            "head": {"kind": "mlp", "hidden": 256, "activation": "none"},
+        }
+    )
+    assert isinstance(spec.encoder, PretrainedEncoder)
+    ours = SerModel(spec, LABELS, encoder=build_encoder(spec.encoder, models=None)).eval()
+    ours.head[0].load_state_dict(theirs.projector.state_dict())
+    ours.head[1].load_state_dict(theirs.classifier.state_dict())
+    if weighted:
+        assert ours.layer_weights is not None
+        ours.layer_weights.data = theirs.layer_weights.data.clone()
+    speech = clips(20000, 900, 7777, 16000)
+    batch = extractor(speech, sampling_rate=16000, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = theirs(**batch).logits
+        got = ours(**ours.encoder.collate([ours.encoder.features(clip) for clip in speech]))["logits"]
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_last_training_batch_of_one_works_with_batch_norm() -> None:

@@ -16,9 +16,11 @@ from transformers.initialization import no_init_weights
 from ser_eval.run_folder import read_json
 from ser_scripts.errors import BadInput
 from ser_scripts.features.mfcc import FrameExtractor
+from ser_scripts.modeling import spectrogram
 from ser_scripts.modeling.compact import MODEL_TYPE, CompactConfig, CompactNetwork, build_compact
 from ser_scripts.modeling.families import FAMILIES, Encoder, TransformersEncoder
 from ser_scripts.modeling.places import locate
+from ser_scripts.modeling.spectrogram import SpectrogramConfig, build_spectrogram, restore_spectrogram
 from ser_scripts.modeling.weights import (
     CONFIG,
     PREPROCESSOR,
@@ -27,7 +29,8 @@ from ser_scripts.modeling.weights import (
     weight_files,
 )
 from ser_scripts.specs.base import nearest
-from ser_scripts.specs.model import EncoderSpec, PretrainedEncoder, RandomEncoder
+from ser_scripts.specs.model import WITHOUT_LAYERS, EncoderSpec, PretrainedEncoder, RandomEncoder
+from ser_scripts.specs.spectrogram import SpectrogramEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -50,15 +53,28 @@ def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
         _check_keys(spec.config, config)
         identity = {"name": f"random {config.model_type}", "revision": None, "sha256": config_sha256(spec.config)}
         return make_encoder(config, None, identity)
+    if isinstance(spec, SpectrogramEncoder):
+        return build_spectrogram(spec, models=models)
     if not isinstance(spec, PretrainedEncoder):
         return build_compact(spec)
     folder, identity = locate(spec, models=models)
+    _refuse_adapted(folder)
     config = _read_config(folder)
     config.dtype = spec.dtype
     with uninitialised():
         encoder = make_encoder(config, folder, identity)
     _fill(encoder, read_encoder_weights(weight_files(folder), encoder.WEIGHT), folder)
     return encoder.to(getattr(torch, spec.dtype))
+
+
+def _refuse_adapted(folder: Path) -> None:
+    """A model that was trained here with an adapter has other weight names than a bare encoder."""
+    ours = read_json(folder / CONFIG).get("sertain") or {}
+    if ours.get("spec", {}).get("adapter") is not None:
+        raise BadInput(
+            f'{folder} was trained with an adapter, so it is no plain encoder; start from it with "init_from": its '
+            "run folder, which merges the adapter into the weights where the new model has another one or none"
+        )
 
 
 def _read_config(folder: Path) -> Any:
@@ -73,11 +89,18 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
     """
     if content is None:
         raise BadInput(f"{source} holds no {CONFIG}; it is no folder in save_pretrained layout")
+    if content.get("model_type") == "clap":  # of the two towers the one that hears
+        content = {**content.get("audio_config", {}), "model_type": "clap_audio_model"}
     kind = content.get("model_type")
-    if kind == MODEL_TYPE:
+    if kind in WITHOUT_LAYERS:
         raise BadInput(
-            f'{source}: a compact model is no pretrained encoder; give "encoder": {{"kind": "compact"}}, and '
+            f'{source}: {WITHOUT_LAYERS[kind]} is no pretrained encoder; give "encoder": {{"kind": "{kind}"}}, and '
             '"init_from": a finished run, to start from its weights'
+        )
+    if kind not in FAMILIES and "auto_map" in content:
+        raise BadInput(
+            f"{source}: model_type {kind!r} is no part of transformers: its code comes with the weights, and code of "
+            f"strangers is not run here; supported: {', '.join(FAMILIES)}"
         )
     if kind not in FAMILIES:
         raise BadInput(f"{source}: model_type {kind!r} is not supported{nearest(str(kind), FAMILIES)}")
@@ -100,6 +123,8 @@ def restore_encoder(content: dict[str, Any], folder: Path, identity: dict[str, s
     if content.get("model_type") == MODEL_TYPE:
         config = CompactConfig.from_dict(content, str(folder / CONFIG))
         return CompactNetwork(config, FrameExtractor.from_pretrained(str(folder)), identity)
+    if content.get("model_type") == spectrogram.MODEL_TYPE:
+        return restore_spectrogram(SpectrogramConfig.from_dict(content, str(folder / CONFIG)), folder, identity)
     return make_encoder(make_config(content, source=str(folder)), folder, identity)
 
 

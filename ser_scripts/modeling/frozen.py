@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ser_scripts.modeling.places import locate
 from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS, sha256
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
+
+if TYPE_CHECKING:
+    from ser_scripts.training.heads import Inputs
 
 LABELS = "labels.json"
 OURS = "sertain_head"
@@ -57,9 +60,21 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None) -> FrozenEnc
     return FrozenEncoder(spec, folder, rate_hz, layers, {**identity, "files": files, "dtype": spec.dtype})
 
 
-def kept(spec: ModelSpec) -> Kept:
-    """What of the hidden states a model reads."""
-    return Kept("pooled", _STATISTICS[spec.pooling.kind])
+def kept(spec: ModelSpec, encoder: FrozenEncoder) -> Kept:
+    """What of the hidden states a model reads.
+
+    Raises:
+        BadInput: frames of the last layer are wanted, and the configuration does not say which that is
+    """
+    if spec.head.kind != "frame_mlp":
+        return Kept("pooled", _STATISTICS[spec.pooling.kind])
+    layer = encoder.num_layers if spec.layers.use == "last" else spec.layers.use
+    if not isinstance(layer, int):
+        raise BadInput(
+            f"layers.use 'last': the configuration of {encoder.identity['name']} does not say how many layers it has; "
+            "give the number of a layer"
+        )
+    return Kept("frames", layers=(layer,))
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,8 @@ class FrozenModel:
     encoder: dict[str, Any]
     """Identity of the encoder that it was trained with."""
 
-    def logits(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings of clips (N, L, D) -> (N, K)."""
+    def logits(self, table: Inputs) -> NDArray[np.float32]:
+        """Embeddings of clips (N, L, D), or their frames, -> (N, K)."""
         from ser_scripts.training.heads import head_logits
 
         return head_logits(table, self.weights, self.layer, self.spec.head)

@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights and label smoothing, per clip; of labels, and of targets spread over labels."""
+"""Cross-entropy and focal loss per clip, with class weights, label smoothing, and targets spread over labels."""
 
 from __future__ import annotations
 
@@ -65,25 +65,33 @@ def soft_cross_entropy(
     *,
     weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
+    gamma: float | None = None,
     num_items: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """`cross_entropy` expected under targets that are distributions over the labels.
+    """`cross_entropy` expected under targets that are distributions over the labels, or the focal loss under them.
 
-    Mean over the clips of sum over labels k of target(k) x w(k) x cross-entropy with label k. So a mix of two clips has
+    Mean over the clips of sum over labels k of target(k) x w(k) x loss with label k. So a mix of two clips has
     share x loss(first label) + (1 - share) x loss(second label), and targets that are one-hot give `cross_entropy` to
     the last bit.
+
+    The loss with label k is -log p(k), or with gamma, (1 - p(k))^gamma x -log p(k) (Lin et al. 2017, equation 4; their
+    alpha is the class weight). Smoothing mixes it with the mean over all labels: (1 - s) x loss(k) + s x mean loss.
 
     Args:
         logits: (B, K)
         targets: (B, K), rows sum to 1
         weights: one per label, (K,)
         label_smoothing: share of every label's target that is spread evenly over all labels, in [0, 1)
+        gamma: of the focal loss; None for cross-entropy, which 0 gives as well
         num_items: divide by this number of clips instead of B
 
     Returns:
         scalar, at least 0
     """
     per_label = -logits.log_softmax(dim=1)  # (B, K): cross-entropy with each label
+    if gamma is not None:
+        wrong = -torch.expm1(-per_label)  # 1 - p without the rounding of 1 - exp
+        per_label = wrong.clamp(min=torch.finfo(wrong.dtype).tiny) ** gamma * per_label  # 0^gamma has no gradient
     if label_smoothing:
         spread = label_smoothing / logits.shape[1]
         per_label = (1 - label_smoothing) * per_label + per_label.sum(dim=1, keepdim=True) * spread
@@ -91,3 +99,19 @@ def soft_cross_entropy(
         per_label = per_label * weights
     losses = (targets * per_label).sum(dim=1)
     return losses.sum() / (len(targets) if num_items is None else num_items)
+
+
+def focal_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    gamma: float,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    num_items: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """`soft_cross_entropy` with gamma, of labels: logits (B, K), labels (B,) -> scalar."""
+    targets = nn.functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return soft_cross_entropy(
+        logits, targets, weights=weights, label_smoothing=label_smoothing, gamma=gamma, num_items=num_items
+    )

@@ -35,6 +35,10 @@ class Clip:
     label: int
     target: tuple[float, ...] | None = None
     """The distribution over the K labels to train towards; the label alone when None."""
+    ratings: tuple[float, ...] | None = None
+    """Ratings in [0, 1], NaN where there is none; None for a model without ratings."""
+    adversary: int | None = None
+    """What an adversary is to tell, -1 where the clip does not count; None without one."""
 
 
 def extract(encoder: Encoder, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,6 +71,21 @@ class FeatureSource:
         clip = self.clips[index]
         return self.stores[clip.corpus].num_samples(clip.path)
 
+    def pieces(self, window_seconds: float | None) -> list[tuple[int, int, int]]:
+        """What is heard at once, in the order of the clips: (index, start, stop) in samples."""
+        window = None if window_seconds is None else int(window_seconds * self.encoder.sample_rate_hz)
+        return [
+            (index, start, stop)
+            for index in range(len(self.clips))
+            for start, stop in windows(self.num_samples(index), window)
+        ]
+
+    def piece(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Features of a stretch of a clean clip."""
+        if (start, stop) == (0, self.num_samples(index)):
+            return self.features(index)
+        return extract(self.encoder, np.ascontiguousarray(self.samples(index)[start:stop]))
+
     def features(self, index: int) -> NDArray[np.float32]:
         """Features of the whole clean clip, kept in memory while there is room."""
         if index in self._kept:
@@ -76,6 +95,22 @@ class FeatureSource:
             self._kept[index] = features
             self._kept_bytes += features.nbytes
         return features
+
+
+def windows(length: int, window: int | None) -> list[tuple[int, int]]:
+    """Where a clip is heard: whole, or in windows of one length that begin at its start, end at its end, and overlap.
+
+    Neighbours lie at even distances, two thirds of a window at most, so that each window stands for the same duration.
+
+    Args:
+        length: samples of the clip
+        window: samples of a window; None for no limit
+    """
+    if window is None or length <= window:
+        return [(0, length)]
+    count = -(-(length - window) // max(1, window * 2 // 3)) + 1
+    starts = [(length - window) * number // (count - 1) for number in range(count)]
+    return [(start, start + window) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -133,6 +168,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         index = self.items[key.item][0]
         clip = self.source.clips[index]
         row: dict[str, Any] = {"label": clip.label, "target": clip.target, "key": key}
+        row |= {"ratings": clip.ratings, "adversary": clip.adversary}
         if self._mix is not None and self._mix.level == "waveform" and self.draw(key.epoch, key.batch, 1) is not None:
             return {"samples": self.samples(key), **row}
         samples = self._changed_samples(key)
@@ -149,14 +185,17 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
         Returns:
             what `encoder.collate` gives; `labels` (B,); `targets` (B, K) where they are not the labels alone, `labels`
-            then being where each is largest (the clip's own label, when it is among several); `batch`, the number
-            within the epoch, and `epoch`
+            then being where each is largest (the clip's own label, when it is among several); `ratings` (B, D), NaN
+            where a clip (or its partner in a mix) has none, and `adversaries` (B,), where the clips have them; `batch`,
+            the number within the epoch, and `epoch`
         """
         first: BatchKey = rows[0]["key"]
         drawn = self.draw(first.epoch, first.batch, len(rows))
         labels = torch.tensor([row["label"] for row in rows])
         soft = drawn is not None or any(row["target"] is not None for row in rows)
         targets = self._targets(rows, labels) if soft else None
+        rated = rows[0]["ratings"] is not None
+        ratings = torch.tensor([row["ratings"] for row in rows], dtype=torch.float32) if rated else None
         if drawn is None:
             features = [row["features"] for row in rows]
         else:
@@ -169,11 +208,16 @@ class TrainingSet(Dataset[dict[str, Any]]):
                     self.masked(self._extract(one), row["key"]) for one, row in zip(features, rows, strict=True)
                 ]
             targets = mix_targets(targets, drawn.partners, own)
+            ratings = None if ratings is None else mix_targets(ratings, drawn.partners, own)
         batch: dict[str, Any] = dict(self.source.encoder.collate(features))
         batch["labels"] = labels
         if targets is not None:
             is_largest = targets.gather(1, labels[:, None])[:, 0] == targets.amax(dim=1)
             batch["labels"], batch["targets"] = torch.where(is_largest, labels, targets.argmax(dim=1)), targets
+        if ratings is not None:
+            batch["ratings"] = ratings
+        if rows[0]["adversary"] is not None:
+            batch["adversaries"] = torch.tensor([row["adversary"] for row in rows])
         batch["epoch"], batch["batch"] = first.epoch, first.batch
         return batch
 

@@ -15,6 +15,8 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"
 """Folder of the best weights so far, `<step>.safetensors`; older ones go once the checkpoint after them is whole."""
 LAST = "last.safetensors"
+MEMORY = "memory.json"
+"""In a `.partial` folder: batches halved so far; a training that goes on must part its batches in the same way."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Evaluation:
     val_uar: float
     learning_rate: float
     seconds: float
+    further: tuple[tuple[str, float], ...] = ()
+    """Name and value of further columns: of predicted ratings (`val_ccc`, their mean, first), of an adversary."""
+
+    @property
+    def val_ccc(self) -> float:
+        """Mean CCC of the predicted ratings, of a model that has some."""
+        return dict(self.further)["val_ccc"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +77,23 @@ def should_stop(history: Sequence[Evaluation], spec: EarlyStoppingSpec | None) -
 
 def write_history(file: Path, history: Sequence[Evaluation]) -> None:
     """Write history.csv (floats in full precision)."""
-    lines = [",".join(HISTORY_COLUMNS)]
-    lines += [",".join(repr(asdict(row)[column]) for column in HISTORY_COLUMNS) for row in history]
+    lines = [",".join([*HISTORY_COLUMNS, *(name for name, _ in (history[0].further if history else ()))])]
+    for row in history:
+        values = [*(asdict(row)[column] for column in HISTORY_COLUMNS), *(value for _, value in row.further)]
+        lines.append(",".join(map(repr, values)))
     write_text(file, "\n".join(lines) + "\n")
 
 
 def read_history(file: Path) -> list[Evaluation]:
     """Read what `write_history` wrote, exactly."""
     header, *lines = file.read_text(encoding="utf-8").splitlines()
-    if header != ",".join(HISTORY_COLUMNS):
+    columns, count = header.split(","), len(HISTORY_COLUMNS)
+    if columns[:count] != HISTORY_COLUMNS:
         raise BadInput(f"{file} is no history of a training: unexpected columns {header[:60]}; delete its folder")
-    rows = [dict(zip(HISTORY_COLUMNS, line.split(","), strict=True)) for line in lines]
-    return [Evaluation(step=int(row.pop("step")), **{key: float(value) for key, value in row.items()}) for row in rows]
+    history = []
+    for line in lines:
+        pairs = list(zip(columns, line.split(","), strict=True))
+        own = {key: float(value) for key, value in pairs[1:count]}
+        further = tuple((key, float(value)) for key, value in pairs[count:])
+        history.append(Evaluation(step=int(pairs[0][1]), **own, further=further))
+    return history

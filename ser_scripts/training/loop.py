@@ -53,6 +53,7 @@ from ser_scripts.training.history import (
     should_stop,
     write_history,
 )
+from ser_scripts.training.memory import EVALUATION_KEYS, TRAINING_KEYS, Fit, is_out_of_memory, parts
 from ser_scripts.training.probabilities import softmax
 from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive, seed_everything
@@ -64,28 +65,89 @@ PROGRESS_SECONDS = 20.0
 
 @torch.inference_mode()
 def predict_logits(
-    model: SerModel, source: FeatureSource, spec: TrainingSpec, device: torch.device
+    model: SerModel,
+    source: FeatureSource,
+    spec: TrainingSpec,
+    device: torch.device,
+    *,
+    fit: Fit | None = None,
+    step: int = 0,
+    rated: list[NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """Logits (N, K) of all clips of a source, in its order and in the precision of the training.
 
-    The clips go through in batches of like length; padding does not matter.
+    The clips go through in batches of like length; padding does not matter. A clip beyond `encoder.max_seconds` goes
+    through in windows (`data.windows`); its logits are the logarithm of the mean of their probabilities.
+
+    Args:
+        model: the model
+        source: the clips
+        spec: batch size and precision
+        device: where the model lies
+        fit: takes note of batches that had to be halved
+        step: updates done, for that note
+        rated: takes the predicted ratings (N, D) of a model that has some; of a clip in windows their mean
     """
-    indices = range(len(source.clips))
+    fit = Fit() if fit is None else fit
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
     was_training = model.training
     model.eval()
-    rows: list[NDArray[np.float32] | None] = [None] * len(indices)
-    for batch in sorted_batches([source.num_samples(index) for index in indices], spec.eval_batch_size):
-        inputs = source.encoder.collate([source.features(position) for position in batch])
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            outputs = model(**{key: value.to(device) for key, value in inputs.items()})
+    pieces = source.pieces(model.window_seconds)
+    rows: list[NDArray[np.float32] | None] = [None] * len(pieces)
+    ratings = np.zeros((len(pieces), len(model.dimensions)), dtype=np.float32)
+    todo = sorted_batches([stop - start for _, start, stop in pieces], spec.eval_batch_size)[::-1]
+    while todo:
+        batch, size = todo.pop(), fit.limit("evaluation") or spec.eval_batch_size
+        if len(batch) > size:
+            todo += [batch[start : start + size] for start in range(0, len(batch), size)][::-1]
+            continue
+        inputs = source.encoder.collate([source.piece(*pieces[position]) for position in batch])
+        try:
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                outputs = model(**{key: value.to(device) for key, value in inputs.items()})
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            fit.halve("evaluation", len(batch), step=step, keys=EVALUATION_KEYS, keeps="with the same results")
+            todo.append(batch)
+            continue
         logits = outputs["logits"].float().cpu().numpy()
         for position, row in zip(batch, logits, strict=True):
             rows[position] = row
+        if model.dimensions:
+            ratings[batch] = outputs["ratings"].float().cpu().numpy()
     model.train(was_training)
+    if rated is not None and model.dimensions:
+        rated.append(clip_means(ratings, [index for index, _, _ in pieces]))
     stacked = np.stack([row for row in rows if row is not None])
-    assert len(stacked) == len(indices)
-    return stacked
+    assert len(stacked) == len(pieces)
+    return stacked if len(pieces) == len(source.clips) else joined(stacked, [index for index, _, _ in pieces])
+
+
+def clip_means(values: NDArray[np.float32], clips: Sequence[int]) -> NDArray[np.float32]:
+    """Mean over the windows of each clip, (W, D) -> (N, D); `clips` as in `joined`."""
+    owners = np.asarray(clips)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    counts = np.diff(starts, append=len(owners))
+    return np.asarray(np.add.reduceat(values, starts, axis=0) / counts[:, None], dtype=np.float32)
+
+
+def joined(logits: NDArray[np.float32], clips: Sequence[int]) -> NDArray[np.float32]:
+    """One row per clip from one per window: the logarithm of the mean probabilities; a lone window stays as it is.
+
+    Args:
+        logits: (W, K)
+        clips: the clip of each window, ascending from 0, without gaps
+
+    Returns:
+        (N, K)
+    """
+    owners = np.asarray(clips)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    counts = np.diff(starts, append=len(owners))
+    means = np.add.reduceat(softmax(logits), starts, axis=0) / counts[:, None]
+    averaged = np.log(np.maximum(means, np.finfo(np.float32).tiny))
+    return np.where(counts[:, None] == 1, logits[starts], averaged).astype(np.float32)
 
 
 def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
@@ -110,8 +172,12 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         folder: Path,
         history: list[Evaluation],
         report: Callable[[str], None],
+        stop: Callable[[Sequence[Evaluation]], bool] | None = None,
+        fit: Fit | None = None,
     ):
         self.spec = spec
+        self.fit = Fit(report) if fit is None else fit
+        self.stop = stop
         self.train_seed = seed
         self.labels = list(labels)
         self.training = training
@@ -121,8 +187,13 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         self.history = history
         self.report = report
         self._loss_sum = self._correct = self._seen = 0.0
+        self._sums = (0.0, 0.0, 0.0)
+        self._trained = 0
         self._started = self._last_report = time.monotonic()
         self._first_step: int | None = None
+        self._epoch: int | None = None
+        self._update: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._adversary: dict[tuple[int, int], list[torch.Tensor]] = {}
         self.optimizer: Any
         self.lr_scheduler: Any
         self.control: Any
@@ -147,7 +218,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         """AdamW over encoder and head groups (Loshchilov & Hutter 2019)."""
         if self.optimizer is None:
             groups = self.model.parameter_groups(
-                self.spec.learning_rate, self.spec.head_learning_rate, self.spec.weight_decay
+                self.spec.learning_rate, self.spec.head_learning_rate, self.spec.weight_decay, self.spec.layer_decay
             )
             self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type in ("cpu", "cuda"))
         return cast(torch.optim.Optimizer, self.optimizer)
@@ -170,14 +241,77 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward pass of one batch; where it does not fit into memory, in parts.
+
+        A failed backward pass may have left gradients of some parameters, so the whole update so far is done again, in
+        parts. Losses are divided by the clips of the update, so that its gradients are those of the undivided batches,
+        but for batch norms, which see a part, and dropout, which is drawn anew.
+        """
+        if self._update[0] != self.state.global_step:
+            self._update = (self.state.global_step, [])
+        batches = self._update[1]
+        batches.append(dict(inputs))  # what follows takes keys out
+        sums = (self._loss_sum, self._correct, self._seen) if len(batches) == 1 else self._sums
+        self._sums = sums
+        todo = [batches[-1]]
+        while True:
+            try:
+                return self._in_parts(model, todo, num_items_in_batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            model.zero_grad()
+            self._loss_sum, self._correct, self._seen = sums
+            size = self.fit.limit("training") or self.spec.batch_size
+            clips = min(size, max(len(batch["labels"]) for batch in todo))
+            now = self.fit.halve(
+                "training",
+                clips,
+                step=self.state.global_step,
+                keys=TRAINING_KEYS,
+                keeps=f"an update keeps its {self.spec.batch_size * self.spec.accumulation} clips",
+            )
+            assert now < clips
+            self.fit.save(self.folder)
+            todo = list(batches)
+
+    def _in_parts(
+        self, model: Any, batches: Sequence[dict[str, Any]], num_items: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        size = self.fit.limit("training") or self.spec.batch_size
+        losses = []
+        for batch in batches:
+            for part in parts(batch, size):
+                losses.append(super().training_step(model, dict(part), num_items))
+        return torch.stack(losses).sum()
+
+    def _start_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self.model.start_epoch(epoch)
+        self.model.train()
+        now = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        if self.model.spec.freeze.gradual is not None and now != self._trained:
+            self._trained = now
+            self.report(f"epoch {epoch + 1}: trains {now:,} parameters")
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Loss of one batch, under the seed of that batch."""
-        epoch, batch = inputs.pop("epoch"), inputs.pop("batch")
-        seed_everything(derive("batch", self.train_seed, epoch, batch))
+        epoch, batch, start = inputs.pop("epoch"), inputs.pop("batch"), inputs.pop("start", None)
+        if epoch != self._epoch:
+            self._start_epoch(epoch)
+        seed_everything(derive("batch", self.train_seed, epoch, batch, *([] if start is None else [start])))
+        self.model.progress = self.state.global_step / max(1, self.state.max_steps)
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         labels = inputs["labels"]
+        if "adversary" in outputs:
+            if not start:  # the first part of a batch, perhaps of one that is done again
+                self._adversary[epoch, batch] = []
+            self._adversary[epoch, batch].append(outputs["adversary"])
         share = len(labels) if num_items_in_batch is None else float(num_items_in_batch)
         self._loss_sum += float(outputs["loss"].detach()) * share
         self._correct += int((outputs["logits"].detach().argmax(-1) == labels).sum())
@@ -195,7 +329,18 @@ class SerTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Evaluate on the validation side: one row of history.csv, and the weights when they are the best so far."""
         clips = self.validation.clips
-        logits = predict_logits(self.model, self.validation, self.spec, self.args.device)
+        rated: list[NDArray[np.float32]] = []
+        logits = predict_logits(
+            self.model,
+            self.validation,
+            self.spec,
+            self.args.device,
+            fit=self.fit,
+            step=self.state.global_step,
+            rated=rated,
+        )
+        if self.fit.events:
+            self.fit.save(self.folder)
         truth = np.array([clip.label for clip in clips])
         log_probabilities = np.log(np.maximum(softmax(logits), np.finfo(np.float64).tiny))
         names = [self.labels[label] for label in truth]
@@ -210,6 +355,7 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             val_uar=metrics.uar_over_present_classes(names, predicted, labels=self.labels)[0],
             learning_rate=float(self.optimizer.param_groups[0]["lr"]) if self.optimizer else 0.0,
             seconds=round(time.monotonic() - self._started, 3),
+            further=(*self._rating_scores(rated), *self._adversary_scores()),
         )
         self._loss_sum = self._correct = self._seen = 0.0
         self.history.append(row)
@@ -221,16 +367,55 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         measured = {
             f"{metric_key_prefix}_{key[4:]}": getattr(row, key) for key in ("val_loss", "val_accuracy", "val_uar")
         }
-        self.log({**measured, "train_accuracy": row.train_accuracy})
+        self.log({**measured, **dict(row.further), "train_accuracy": row.train_accuracy})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
         best = self.history[select(self.history, "val_uar")]
+        shown = f"val loss {row.val_loss:.3f} UAR {row.val_uar:.3f} (best {best.val_uar:.3f}, epoch {best.epoch:g})"
+        accuracy = f" acc {row.train_accuracy:.3f}"
+        if rated:
+            best = self.history[select(self.history, "val_ccc")]
+            ccc = f"val CCC {row.val_ccc:.3f} (best {best.val_ccc:.3f}, epoch {best.epoch:g})"
+            ratings = self.model.spec.ratings
+            only = ratings is not None and ratings.only
+            shown, accuracy = (ccc, "") if only else (f"{shown} {ccc}", accuracy)
         self.report(
-            f"epoch {row.epoch:g}/{self.spec.epochs:g}  train loss {row.train_loss:.3f} acc {row.train_accuracy:.3f}  "
-            f"val loss {row.val_loss:.3f} UAR {row.val_uar:.3f} (best {best.val_uar:.3f}, epoch {best.epoch:g})"
+            f"epoch {row.epoch:g}/{self.spec.epochs:g}  train loss {row.train_loss:.3f}{accuracy}  {shown}"
             f"{self._remaining()}"
         )
         self._last_report = time.monotonic()
         return measured
+
+    def _rating_scores(self, rated: Sequence[NDArray[np.float32]]) -> list[tuple[str, float]]:
+        """Of the rated validation clips: the mean CCC, and CCC and RMSE of each dimension."""
+        scores: list[tuple[str, float]] = []
+        for predicted in rated:
+            truth = np.array([clip.ratings for clip in self.validation.clips], dtype=np.float64)
+            for number, name in enumerate(self.model.dimensions):
+                known = ~np.isnan(truth[:, number])
+                pair = truth[known, number], predicted[known, number].astype(np.float64)
+                scores += [(f"val_ccc_{name}", metrics.ccc(*pair)), (f"val_rmse_{name}", math.sqrt(metrics.mse(*pair)))]
+        cccs = [value for name, value in scores if name.startswith("val_ccc_")]
+        return [("val_ccc", sum(cccs) / len(cccs)), *scores] if cccs else []
+
+    def _adversary_scores(self) -> list[tuple[str, float]]:
+        """Cross-entropy and accuracy of the adversary on the training clips since the last evaluation."""
+        if self.model.adversary is None:
+            return []
+        parts = [part for parts in self._adversary.values() for part in parts]
+        loss, right, count = torch.stack(parts).double().sum(dim=0).tolist() if parts else (0.0, 0.0, 0.0)
+        self._adversary = {}
+        return [("adversary_loss", loss / max(1.0, count)), ("adversary_accuracy", right / max(1.0, count))]
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """As the Trainer does, but the adversary by itself: its gradients do not shrink those of the model."""
+        adversary = self.model.adversary
+        if adversary is None:
+            return super()._clip_grad_norm(model)
+        own = set(map(id, adversary.parameters()))
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        norm = self.accelerator.clip_grad_norm_(rest, self.args.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(adversary.parameters(), self.args.max_grad_norm)
+        return norm
 
     def _report_progress(self) -> None:
         if self._first_step is None:
@@ -256,7 +441,10 @@ class _StopOnHistory(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if should_stop(self.trainer.history, self.trainer.spec.early_stopping):
+        trainer = self.trainer
+        if should_stop(trainer.history, trainer.spec.early_stopping) or (
+            trainer.stop and trainer.stop(trainer.history)
+        ):
             control.should_training_stop = True
         return control
 
@@ -288,6 +476,8 @@ def train(
     loader_workers: int,
     run_name: str,
     report: Callable[[str], None],
+    stop: Callable[[Sequence[Evaluation]], bool] | None = None,
+    fit: Fit | None = None,
 ) -> Trained:
     """Train the model in place and leave the selected weights in it.
 
@@ -303,9 +493,12 @@ def train(
         loader_workers: processes that read clips; does not change any number
         run_name: shown by the trackers
         report: takes one line of progress
+        stop: hears the history after every evaluation, and of a resumed training before the next one; true ends the
+            training there (a search prunes so)
+        fit: takes note of batches that had to be halved
 
     Raises:
-        Finding: if the loss is not finite
+        Finding: if the loss is not finite, or a single clip does not fit into memory
     """
     every: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"}
     if isinstance(spec.eval_every, int):
@@ -338,6 +531,8 @@ def train(
     arguments._n_gpu = 1  # one run is one device; the Trainer would spread it over all GPUs
     (folder / BEST).mkdir(exist_ok=True)
     checkpoint, history = _resume_point(folder, spec.select)
+    fit = Fit(report) if fit is None else fit
+    fit.restore(folder, step=history[-1].step if history else -1)
     trainer = SerTrainer(
         model,
         arguments,
@@ -350,12 +545,15 @@ def train(
         folder=folder,
         history=history,
         report=report,
+        stop=stop,
+        fit=fit,
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
     updates = math.ceil(spec.epochs * updates_per_epoch(len(training), spec))
     finished = bool(history) and history[-1].step >= updates
-    if not finished and not should_stop(history, spec.early_stopping):
+    stopped = should_stop(history, spec.early_stopping) or bool(history and stop and stop(history))
+    if not finished and not stopped:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     chosen = trainer.history[select(trainer.history, spec.select)]
     load_weights(model, best_weights(folder, chosen), arguments.device)

@@ -22,14 +22,14 @@ def schedule(
         spec: the scheduler and its parameters
         peak: learning rate of a parameter group
         total: updates of the whole training
-        warmup: updates over which the rate rises from 0 (`one_cycle`: from a 25th)
+        warmup: updates over which the rate rises from 0 (one-cycle schedules: from a 25th)
         per_epoch: updates per epoch
         history: evaluations so far, with the metrics as attributes; read anew at each call (`plateau`)
     """
 
     def factor(step: int) -> float:
-        if spec.scheduler == "one_cycle":
-            return one_cycle(step, total=total, warmup=warmup)
+        if spec.scheduler in ("one_cycle", "one_cycle_linear"):
+            return one_cycle(step, total=total, warmup=warmup, straight=spec.scheduler == "one_cycle_linear")
         if step < warmup:
             return step / max(1, warmup)
         share = (step - warmup) / max(1, total - warmup)
@@ -65,10 +65,13 @@ def reductions(history: Sequence[object], spec: PlateauSpec) -> int:
     return count
 
 
-def one_cycle(step: int, *, total: int, warmup: int) -> float:
-    """Factor of the 1cycle policy (Smith & Topin 2018, cosine form): 1/25 to 1 over the warm-up, then to 4e-6."""
+def one_cycle(step: int, *, total: int, warmup: int, straight: bool = False) -> float:
+    """Factor of the 1cycle policy (Smith & Topin 2018): 1/25 to 1 over the warm-up, then to 4e-6.
+
+    Along a cosine, or along straight lines.
+    """
     if step < warmup:
         low, high, position = 1 / 25, 1.0, step / max(1, warmup)
     else:
         low, high, position = 1.0, 1 / 25e4, min(1.0, (step - warmup) / max(1, total - warmup))
-    return high + (low - high) * (1 + math.cos(math.pi * position)) / 2
+    return high + (low - high) * ((1 - position) if straight else (1 + math.cos(math.pi * position)) / 2)

@@ -1,6 +1,7 @@
 """Encoder families, by the `model_type` of their transformers configuration. A new one is a module and a line here."""
 
 from ser_scripts.modeling.families.base import Encoder, TransformersEncoder
+from ser_scripts.modeling.families.clap import ClapEncoder
 from ser_scripts.modeling.families.moonshine import MoonshineEncoder
 from ser_scripts.modeling.families.wav2vec2 import SEWEncoder, Wav2Vec2Encoder, WavLMEncoder
 from ser_scripts.modeling.families.wav2vec2_bert import Wav2Vec2BertEncoder
@@ -19,6 +20,7 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
     "wav2vec2-conformer": Wav2Vec2ConformerEncoder,
     "whisper": WhisperEncoder,
     "moonshine": MoonshineEncoder,
+    "clap_audio_model": ClapEncoder,
 }
 
 __all__ = ["FAMILIES", "Encoder", "TransformersEncoder"]

@@ -96,9 +96,28 @@ class Encoder(nn.Module):
         return 1
 
     @property
+    def window_seconds(self) -> float | None:
+        """The longest stretch that the layers hear at once; longer clips go through in windows. None: no limit."""
+        return None
+
+    @property
+    def takes_seconds(self) -> float | None:
+        """The longest clip that `features` takes; longer ones must come in windows. None: no limit."""
+        return None
+
+    @property
     def num_layers(self) -> int:
         """Number of layers; there is one hidden state more."""
         return len(self.layers)
+
+    @property
+    def fixed_seconds(self) -> float | None:
+        """The length that every clip is given before its features are taken; None where clips keep their own."""
+        return None
+
+    def freezable(self, depth: int) -> list[nn.Module]:
+        """What `freeze.all_but_last` counts, first to last: the layers, as far as `depth` of them are used."""
+        return list(self.layers[:depth])
 
     def front_end(self) -> list[nn.Module]:
         """The pretrained convolutional front end; empty where there is none."""
@@ -169,6 +188,14 @@ class TransformersEncoder(Encoder):
     """The name of a weight that every file of this family holds exactly once; what precedes it is the file's prefix."""
     IGNORED: ClassVar[tuple[str, ...]] = ()
     """Prefixes (inside the encoder) of weights that a file may hold and this project does not use."""
+    LORA_TARGETS: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj")
+    """What LoRA adapts when the spec does not say it: queries and values, as its authors advise."""
+    IA3_TARGETS: ClassVar[tuple[str, ...]] = ("k_proj", "v_proj", "output_dense")
+    """Likewise for IA3: keys, values, and the second feed-forward layer."""
+    IA3_FEEDFORWARD: ClassVar[tuple[str, ...]] = ("output_dense", "fc2")
+    """Second feed-forward layers, whose inputs IA3 scales."""
+    BYPASSED: ClassVar[tuple[str, ...]] = ()
+    """Layers whose weights are read without calling them, so that an adapter around them would do nothing."""
 
     def __init__(self, config: Any, extractor: Any, identity: dict[str, str | None]) -> None:
         """Build the modules with random weights (torch's generator).

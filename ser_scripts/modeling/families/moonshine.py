@@ -17,6 +17,7 @@ class MoonshineEncoder(TransformersEncoder):
     """Moonshine. Its stem normalises over time, here over the valid frames of each clip."""
 
     WEIGHT = "conv1.weight"
+    IA3_TARGETS = ("k_proj", "v_proj", "fc2")
 
     @staticmethod
     def build(config: Any) -> nn.Module:

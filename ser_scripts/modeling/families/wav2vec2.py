@@ -130,7 +130,14 @@ class Wav2Vec2Encoder(TransformersEncoder):
 
 
 class WavLMEncoder(Wav2Vec2Encoder):
-    """WavLM: the first layer makes a relative position bias that all others use, so it is never dropped."""
+    """WavLM: the first layer makes a relative position bias that all others use, so it is never dropped.
+
+    Its attention hands the weights of its four maps to torch, so that adapters go to the feed-forward layers.
+    """
+
+    LORA_TARGETS = ("intermediate_dense", "output_dense")
+    IA3_TARGETS = ("output_dense",)
+    BYPASSED = ("q_proj", "k_proj", "v_proj", "out_proj")
 
     def drop_probability(self, index: int) -> float:
         """0 for the first layer."""

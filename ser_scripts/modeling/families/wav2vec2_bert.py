@@ -16,6 +16,8 @@ class Wav2Vec2BertEncoder(TransformersEncoder):
 
     WEIGHT = "feature_projection.projection.weight"
     IGNORED = ("adapter.", "intermediate_ffn.")
+    LORA_TARGETS = ("linear_q", "linear_v")
+    IA3_TARGETS = ("linear_k", "linear_v", "output_dense")
 
     @staticmethod
     def prepare(config: Any) -> None:

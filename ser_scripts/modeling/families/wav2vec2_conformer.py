@@ -20,6 +20,7 @@ class Wav2Vec2ConformerEncoder(Wav2Vec2Encoder):
     def __init__(self, config: Any, extractor: Any, identity: dict[str, str | None]) -> None:
         super().__init__(config, extractor, identity)
         self._mask: torch.Tensor | None = None  # (B, T), of the batch that goes through
+        layer: Any
         for layer in self.layers:
             layer.conv_module.depthwise_conv.register_forward_pre_hook(self._silence_padding)
 

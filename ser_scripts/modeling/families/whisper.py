@@ -22,6 +22,7 @@ class WhisperEncoder(TransformersEncoder):
     """
 
     WEIGHT = "conv1.weight"
+    IA3_TARGETS = ("k_proj", "v_proj", "fc2")
 
     @staticmethod
     def build(config: Any) -> nn.Module:
@@ -49,6 +50,11 @@ class WhisperEncoder(TransformersEncoder):
     def min_samples(self) -> int:
         """One analysis window (400 samples, 25 ms)."""
         return int(self.extractor.n_fft)
+
+    @property
+    def window_seconds(self) -> float:
+        """As many frames as there are positions (30 s in the published models)."""
+        return 2 * int(self.config.max_source_positions) * int(self.extractor.hop_length) / self.sample_rate_hz
 
     def front_end(self) -> list[nn.Module]:
         """The two convolutions."""
