@@ -29,9 +29,7 @@ def main(runs: Path) -> None:
     Args:
         runs: the folder of all runs (SER_RUNS)
     """
-    print(
-        "| corpus | split | seeds | clips of training speakers | UAR (SD) | 95 % over splits | price in points |"
-    )
+    print("| corpus | split | seeds | clips of training speakers | UAR (SD) | 95 % over splits | price in points |")
     print("|---|---|---|---|---|---|---|")
     for corpus, title in CORPORA.items():
         scores = {kind: _scores(runs / f"leak-{corpus}-{kind}") for kind in KINDS}

@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.errors import BadInput, Finding
-from ser_scripts.features import embeddings
+from ser_scripts.features import embeddings, functionals
 
-KINDS = ("clips", "embeddings", "manifests")
+KINDS = ("clips", "embeddings", "functionals", "manifests")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -121,6 +121,8 @@ def _damaged(entry: Entry) -> list[Path]:
         return [entry.path]
     if entry.kind == "embeddings":
         return embeddings.verify(entry.path)
+    if entry.kind == functionals.KIND:
+        return functionals.verify(entry.path)
     if entry.kind == "clips":
         try:
             ClipStore(entry.path).verify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -146,6 +147,25 @@ def prepare(
 
 
 @app.command()
+def embed(
+    spec: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT|MODEL", help="An experiment JSON, or a model JSON with --corpus.")
+    ],
+    corpus: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--corpus", metavar="CORPUS", help="With a model JSON: a corpus, a CSV of clips, or a folder."),
+    ] = None,
+    device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+) -> None:
+    """Fill the cache of frozen encoders ahead. Goes on where it was stopped; says clips, bytes and seconds."""
+    from ser_scripts.runs.embed import embed as fill
+
+    for line in fill(spec, corpora=corpus or (), device=device, overrides=overrides or (), say=_say):
+        print(line)
+
+
+@app.command()
 def split(
     experiment: ExperimentFile,
     out: Annotated[Path, typer.Option(help="Folder for the split files.")] = Path("splits"),
@@ -175,6 +195,7 @@ def train(
     allow_import: AllowImport = None,
 ) -> None:
     """Train every run of an experiment that is not finished. The same command goes on after a stop."""
+    from ser_scripts.runs.ensemble import write_derived
     from ser_scripts.runs.execute import Options, execute_plan, find_device
     from ser_scripts.runs.plan import load_experiment, make_plan
     from ser_scripts.settings import folders
@@ -194,12 +215,63 @@ def train(
         force=force,
         allow_imports=tuple(allow_import or ()),
     )
+    if loaded.spec.search is not None:
+        from ser_scripts.runs.search import search_plan
+
+        plan, _ = search_plan(plan, where, options, _say)
     outcomes = execute_plan(plan, where, options, _say)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         listing = "\n".join(f"  {outcome.folder.as_posix()}: {outcome.message}" for outcome in failed)
         raise Finding(f"{len(failed)} of {len(outcomes)} runs failed:\n{listing}")
+    write_derived(where.runs / loaded.spec.name, loaded.spec.ensembles, loaded.spec.prior_correction, _say)
     print(f"{len(outcomes)} run(s) finished under {where.runs / loaded.spec.name}; next: ser eval {experiment}")
+
+
+@app.command()
+def tune(
+    experiment: ExperimentFile,
+    write: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="MODEL.json", help="Write the winner as a model JSON that says who was heard for it."),
+    ] = None,
+    device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, help="Studies at a time, each in a process of its own.")] = 1,
+    loader_workers: Annotated[int, typer.Option(min=0, help="Processes that read clips for each trial.")] = 0,
+    low_seed: LowSeed = None,
+    high_seed: HighSeed = None,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Move studies of another spec aside.")] = False,
+    allow_import: AllowImport = None,
+) -> None:
+    """Search for settings without training the runs. The same command goes on after a stop; docs/tuning.md."""
+    from ser_scripts.runs.execute import Options, find_device
+    from ser_scripts.runs.plan import load_experiment, make_plan
+    from ser_scripts.runs.search import tune as run_studies
+    from ser_scripts.settings import folders
+
+    loaded = load_experiment(experiment, low_seed=low_seed, high_seed=high_seed, overrides=overrides or ())
+    for message in loaded.messages:
+        _say(message)
+    where = folders()
+    plan = make_plan(loaded, where, progress=_say)
+    if plan.refused:
+        listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
+        raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is tuned:\n{listing}")
+    options = Options(
+        device=find_device(device),
+        jobs=jobs,
+        loader_workers=loader_workers,
+        force=force,
+        allow_imports=tuple(allow_import or ()),
+    )
+    found = run_studies(plan, where, options, write, _say)
+    for one in found:
+        values = ", ".join(f"{path} {value}" for path, value in one.record["values"].items())
+        score = f"{one.record['metric']} {one.record['best_value']:.3f}"
+        print(f"{where.runs / loaded.spec.name / one.study.name}: {score} with {values}")
+    if write is not None:
+        print(f"wrote {write}; `ser check EXPERIMENT` says which splits it must not be tested on")
 
 
 @app.command("eval")
@@ -300,13 +372,58 @@ def stats(
         Optional[str],  # noqa: UP045
         typer.Option(help="With --csv of published cells: the column of the number of scores."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for the results of --csv.")] = None,  # noqa: UP045
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A table of predictions, a row per clip: what holds for other speakers."),
+    ] = None,
+    models: Annotated[str, typer.Option(help="With --predictions: columns of answers, comma separated.")] = "",
+    truth: Annotated[Optional[str], typer.Option(help="With --predictions: the column of labels.")] = None,  # noqa: UP045
+    speaker: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --predictions: the column of speakers."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="With --predictions: the classes that count, comma separated (default: all of --truth).")
+    ] = "",
+    group: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --predictions: the column of the speakers' gender or other group (default: gender)."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for the results of --csv or --predictions."),
+    ] = None,
 ) -> None:
     """Which difference is real. ANOVA, mixed models, paired contrasts, ranks, equivalence; docs/statistics.md."""
     from ser_analysis.experiment import stats_of_experiment
     from ser_analysis.table import stats_of_csv
     from ser_scripts.runs.locate import all_experiments, experiment_folder
 
+    of_predictions = any((models, truth, speaker, labels, group))
+    if predictions is not None:
+        from ser_analysis.predictions import stats_of_predictions
+
+        if not models or truth is None or speaker is None:
+            raise BadInput("ser stats --predictions TABLE needs --models, --truth and --speaker, columns of the table")
+        of_csv = (dv, block, within, between, wide, test, random, replicates, test_train_ratio, cell_sd, cell_n, margin)
+        if csv is not None or experiment is not None or any(of_csv):
+            raise BadInput(
+                "ser stats --predictions TABLE takes no experiment, and of the options only --models, --truth, "
+                "--speaker, --labels, --group and --out"
+            )
+        told = stats_of_predictions(
+            predictions,
+            models=[name.strip() for name in models.split(",") if name.strip()],
+            truth=truth,
+            speaker=speaker,
+            labels=[name.strip() for name in labels.split(",") if name.strip()],
+            group=group,
+            out=out,
+        )
+        print("\n".join(told.lines))
+        return
+    if of_predictions:
+        raise BadInput("ser stats: --models, --truth, --speaker, --labels and --group go with --predictions TABLE")
     if csv is not None:
         if experiment is not None or (dv is None and not wide):
             raise BadInput("ser stats --csv FILE needs --dv COLUMN (or --wide), and takes no experiment")
@@ -333,7 +450,7 @@ def stats(
 
     if any((dv, block, out, within, between, wide, test, random, replicates, test_train_ratio, cell_sd, cell_n)):
         raise BadInput("ser stats: of the options only --margin goes with an experiment; the others need --csv FILE")
-    failed = []
+    failed, cells = [], {}
     for folder in [experiment_folder(experiment)] if experiment else all_experiments():
         try:
             print("\n".join(stats_of_experiment(folder, margin=margin).lines))
@@ -342,9 +459,68 @@ def stats(
                 raise
             failed.append(f"  {error}")  # the others are done all the same
             continue
-        evaluate_experiment(folder)  # the report shows the statistics
+        cells[folder.name] = evaluate_experiment(folder).cells  # the report shows the statistics
+    if experiment is None and cells:
+        from ser_analysis.overview import write_overview
+        from ser_scripts.settings import folders
+
+        print("\n".join(write_overview(folders().runs, cells)))
     if failed:
         raise Finding("\n".join(["some experiments have no statistics:", *failed]))
+
+
+@app.command()
+def power(
+    pilot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="PILOT", help="An experiment, its run folder, or a results.csv; numbers when absent."),
+    ] = None,
+    difference: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="The difference to be found: 0.01 is one UAR point."),
+    ] = None,
+    sd: Annotated[Optional[float], typer.Option(help="SD of the paired differences, without a pilot.")] = None,  # noqa: UP045
+    n: Annotated[Optional[int], typer.Option("--n", help="Splits or speakers planned: tells their power.")] = None,  # noqa: UP045
+    power: Annotated[float, typer.Option("--power", help="Chance to find the difference if it is there.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Two-sided level of the whole family.")] = 0.05,
+    comparisons: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Comparisons in Holm's family (default: the pilot's pairs at one test set; 1 without)."),
+    ] = None,
+    models: Annotated[str, typer.Option(help="With a pilot: two models, as a,b (default: every pair).")] = "",
+    unit: Annotated[
+        str, typer.Option(help="seeds (splits of this corpus, T1) or speakers (new people, T2).")
+    ] = "seeds",
+    overlap: Annotated[
+        float, typer.Option(help="Without a pilot: clips tested / trained on, for the Nadeau-Bengio test.")
+    ] = 0.0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for table and curve (default with a pilot: its stats/power)."),
+    ] = None,
+) -> None:
+    """How many seeds or speakers a difference needs, from a pilot or from numbers; docs/statistics.md."""
+    from ser_analysis.planning import power_of_numbers, power_of_pilot
+    from ser_scripts.runs.locate import experiment_folder
+
+    if pilot is None:
+        if models:
+            raise BadInput("ser power: --models goes with a pilot")
+        result = power_of_numbers(
+            difference=difference, sd=sd, n=n, power_wanted=power, alpha=alpha, comparisons=comparisons or 1, unit=unit,
+            overlap=overlap, out=out,
+        )  # fmt: skip
+    else:
+        if sd is not None or overlap:
+            raise BadInput("ser power: --sd and --overlap come from the pilot; leave them out")
+        if difference is None:
+            raise BadInput("ser power: name the difference to be found with --difference: 0.01 for one point")
+        result = power_of_pilot(
+            pilot if pilot.is_file() and pilot.suffix == ".csv" else experiment_folder(pilot),
+            difference=difference, models=[name.strip() for name in models.split(",") if name.strip()], n=n,
+            power_wanted=power, alpha=alpha, comparisons=comparisons, unit=unit, out=out,
+        )  # fmt: skip
+    print("\n".join(result.lines))
 
 
 @app.command()
@@ -508,6 +684,95 @@ def preprocess(
         print(line)
 
 
+@app.command()
+def report(
+    experiment: ExperimentOrFolder,
+    checklist: Annotated[bool, typer.Option("--checklist", help="The checklist for papers, filled in.")] = False,
+    out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Write the checklist here.")] = None,  # noqa: UP045
+) -> None:
+    """Say where the report of an experiment is, or fill in the checklist for papers from its runs."""
+    from ser_eval.checklist import checklist as fill_in
+    from ser_eval.run_folder import REPORT, write_text
+    from ser_scripts.runs.locate import experiment_folder
+
+    folder = experiment_folder(experiment)
+    page = folder / REPORT / "report.html"
+    if not checklist:
+        if out is not None:
+            raise BadInput("ser report: --out goes with --checklist")
+        if not page.is_file():
+            raise BadInput(f"{page}: no such file; run `ser eval {experiment}` first")
+        print(page)
+        return
+    text = fill_in(folder)
+    if out is None:
+        print(text, end="")
+    else:
+        write_text(out, text)
+        print(out)
+
+
+@app.command()
+def reproduce(
+    what: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run's folder, or a bundle.")],
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of a run: cpu, cuda or mps; the recorded one when absent."),
+    ] = None,
+    tolerance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="What difference counts as none: 1e-6 for a run, 1e-9 for a bundle."),
+    ] = None,
+    base: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Of a run: where relative paths in its experiment start.")
+    ] = Path("experiments"),
+    out: Annotated[Optional[Path], typer.Option(metavar="FOLDER", help="Keep what is made here.")] = None,  # noqa: UP045
+    allow_import: AllowImport = None,
+) -> None:
+    """Train a run again from its record, or analyse a bundle again, and compare. Exit code 1 when it differs."""
+    from ser_scripts.runs.bundle import is_bundle, reproduce_bundle
+    from ser_scripts.runs.reproduce import reproduce_run
+    from ser_scripts.settings import folders
+
+    if is_bundle(what):
+        if device or allow_import:
+            raise BadInput("ser reproduce: --device and --allow-import are for a run; of a bundle nothing is trained")
+        from ser_analysis.experiment import stats_of_experiment
+
+        result = reproduce_bundle(what, statistics=stats_of_experiment, tolerance=tolerance, out=out, say=_say)
+    else:
+        result = reproduce_run(
+            what,
+            folders(),
+            device=device,
+            tolerance=tolerance,
+            base=base,
+            out=out,
+            allow_imports=tuple(allow_import or ()),
+            say=_say,
+        )
+    print("\n".join(result.lines()))
+    if not result.reproduced:
+        raise Finding(f"{what}: not reproduced; see above")
+    print("reproduced")
+
+
+@app.command()
+def bundle(
+    experiment: ExperimentOrFolder,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="The archive; NAME-bundle.zip when absent."),
+    ] = None,
+) -> None:
+    """Pack an experiment's specs, splits, predictions, metrics and statistics into one archive. Without audio."""
+    from ser_scripts.runs.bundle import write_bundle
+    from ser_scripts.runs.locate import experiment_folder
+
+    for line in write_bundle(experiment_folder(experiment), out, spec=experiment):
+        print(line)
+
+
 cache_app = typer.Typer(no_args_is_help=True, help="What lies in the cache folder: list, check, make room.")
 app.add_typer(cache_app, name="cache")
 
@@ -568,6 +833,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = error.filename or "the runs, the cache or temporary files"
+        _say(f"ser: no space left on the disk of {place}; free some and run the same command again")
+        code = BadInput.exit_code
     except UsageError as error:
         error.show()
         code = error.exit_code

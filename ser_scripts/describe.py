@@ -43,7 +43,7 @@ from ser_scripts.runs.check import corpus_spec
 from ser_scripts.runs.plan import Experiment, load_experiment
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders, folders
-from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
+from ser_scripts.specs.corpora import CorpusSpec, CsvCorpus, NamedCorpus
 from ser_scripts.tasks import make_task
 
 POOLED = "(pooled)"
@@ -611,7 +611,7 @@ def ratings(parts: Sequence[Part], specs: Sequence[CorpusSpec]) -> Table:
     """Ranges of valence, arousal and dominance, where a corpus has them."""
     scales = {
         spec.name: corpora.rating_scale(corpora.get(spec.reader)) for spec in specs if isinstance(spec, NamedCorpus)
-    }
+    } | {spec.name: spec.rating_scale for spec in specs if isinstance(spec, CsvCorpus)}
     rows = []
     for part in _own(parts):
         for name in RATINGS:

@@ -34,7 +34,7 @@ from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
 TEXT_COLUMNS = [
     "corpus", "path", "class_id", "actor", "gender", "group", "sentence", "language", "intensity", "style", "partition",
 ]  # fmt: skip
-RATINGS = ["valence", "arousal", "dominance"]
+RATINGS = list(corpora.RATINGS)
 SIGNAL = ["rms_db", "peak", "dc_offset", "clipped_share", "silence_share", "bandwidth_hz"]
 """What the samples tell (`audio/measure.py`); level, peak and offset are of the mono mix, of full scale."""
 COLUMNS = [
@@ -68,6 +68,8 @@ class Manifest:
     set_aside: pd.DataFrame
     """Columns path, reason; sorted: clips that the corpus gives no label, or that the experiment's `only` leaves out.
     They are not faults, and need no `allow_dropped`."""
+    rating_scale: tuple[float, float] | None = None
+    """Lowest and highest value that a rating can have; None where the corpus has no ratings."""
 
     @property
     def votes(self) -> list[str]:
@@ -239,7 +241,8 @@ def _survey(
     clips[RATINGS] = clips[RATINGS].astype(float)
     dropped = pd.DataFrame(sorted([*faults.items(), *missing.items()]), columns=["path", "reason"], dtype="str")
     set_aside = pd.DataFrame(sorted(aside.items()), columns=["path", "reason"], dtype="str")
-    return Manifest(name, root, clips, dropped, source.speakers_known, set_aside), source.expected
+    manifest = Manifest(name, root, clips, dropped, source.speakers_known, set_aside, source.rating_scale)
+    return manifest, source.expected
 
 
 def _set_aside(rows: Sequence[ClipRow], spec: CorpusSpec, language: str) -> tuple[list[ClipRow], dict[str, str]]:

@@ -29,7 +29,7 @@ from ser_scripts.specs.task import TaskSpec
 from ser_scripts.splits import NEEDED_COLUMNS, draw
 from ser_scripts.tasks import make_task
 
-Metric = Literal["uar", "accuracy", "macro_f1"]
+Metric = Literal["uar", "accuracy", "macro_f1", "ccc"]
 EMOBOX = "emobox"
 """The protocol that exists once per corpus, as `emobox-<corpus>`."""
 
@@ -91,7 +91,7 @@ class Protocol(Spec):
         return [text, *(f"protocol {self.name}: {note}" for note in self.notes)]
 
 
-METRIC_NAMES: dict[str, str] = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
+METRIC_NAMES: dict[str, str] = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "ccc": "mean CCC"}
 
 
 @cache

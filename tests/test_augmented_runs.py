@@ -46,9 +46,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     record: dict[str, list[Any]] = {"evaluated": [], "trained": []}
     predict, item = loop.predict_logits, TrainingSet.__getitem__
 
-    def predict_and_note(model: Any, source: Any, *rest: Any) -> Any:
+    def predict_and_note(model: Any, source: Any, *rest: Any, **keywords: Any) -> Any:
         record["evaluated"].append(tuple(source.features(i).tobytes() for i in range(len(source.clips))))
-        return predict(model, source, *rest)
+        return predict(model, source, *rest, **keywords)
 
     def item_and_note(self: TrainingSet, key: BatchKey) -> Any:
         row = item(self, key)
@@ -74,8 +74,8 @@ def test_an_augmentation_that_destroys_the_audio_leaves_validation_and_test_as_t
     project: Any, heard: dict[str, list[Any]]
 ) -> None:
     ser("train", project(seeds=[0], training={"epochs": 2}, augmentations=[None, DESTROY]), "--device", "cpu")
-    clean, destroyed = heard["evaluated"][:3], heard["evaluated"][3:]  # two validations and the test
-    assert len(destroyed) == 3
+    clean, destroyed = heard["evaluated"][:4], heard["evaluated"][4:]  # two validations, the test, validation again
+    assert len(destroyed) == 4
     assert clean == destroyed
     half = len(heard["trained"]) // 2
     kept = {(path, features.tobytes()) for path, _, features in heard["trained"][:half]}

@@ -15,9 +15,10 @@ from ser_scripts.cli import app
 from ser_scripts.modeling.families import FAMILIES
 from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import Spec, parse
+from ser_scripts.specs.classical import parse_model
 from ser_scripts.specs.corpora import CorpusSpec, NamedCorpus
 from ser_scripts.specs.experiment import ExperimentSpec
-from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.model import AdapterSpec, HeadSpec, ModelSpec
 from ser_scripts.specs.preprocess import PreprocessSpec
 from ser_scripts.specs.splits import SplitSpec
 
@@ -61,9 +62,11 @@ def code(file: Path) -> list[str]:
 
 def check_block(content: dict[str, Any], source: str) -> None:
     """Validate an experiment, a model, an augmentation, or some keys of an experiment or a model."""
-    if "models" in content or "encoder" in content:
+    if ("models" in content or "encoder" in content) and "classifier" not in content:
         cls: Any = ExperimentSpec if "models" in content else ModelSpec
         parse(cls, content, source=source, kind="example")
+    elif "classifier" in content:
+        parse_model(content, source=source)
     elif "mode" in content:
         parse(AugmentationSpec, content, source=source, kind="example")
     else:
@@ -85,7 +88,7 @@ def test_there_are_examples_of_every_kind() -> None:
 
 @pytest.mark.parametrize("file", LINKED, ids=page)
 def test_json_in_code_spans_is_valid(file: Path) -> None:
-    inline: list[Any] = [CorpusSpec, NamedCorpus, SplitSpec, PreprocessSpec]
+    inline: list[Any] = [CorpusSpec, NamedCorpus, SplitSpec, PreprocessSpec, HeadSpec, AdapterSpec]
     kinds = [TypeAdapter[Any](kind) for kind in inline]
     for span in code(file):
         if not (span.startswith('{"kind"') or span.startswith('{"name"')) or "..." in span:

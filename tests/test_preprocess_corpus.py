@@ -119,7 +119,8 @@ def test_a_corpus_keeps_its_labels_and_can_be_used_like_the_original(mini_corpus
 
 def test_what_a_table_says_beyond_the_speaker_is_in_the_table_of_the_copy(tree: Path, tmp_path: Path) -> None:
     header = "path,class_id,actor,gender,intensity,partition,style,votes_angry,votes_sad"
-    first, second = "tree/one.wav,angry,anna,female,strong,train,scripted,3,1", "tree/sub/two.flac,sad,ben,male,,test,,0,4"
+    first = "tree/one.wav,angry,anna,female,strong,train,scripted,3,1"
+    second = "tree/sub/two.flac,sad,ben,male,,test,,0,4"
     (tmp_path / "clips.csv").write_text("\n".join([header, first, second]))
 
     copy(tmp_path / "clips.csv", tmp_path / "out")

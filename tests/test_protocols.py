@@ -51,8 +51,8 @@ def every() -> list[protocols.Protocol]:
 def test_the_registry_holds_what_docs_promise() -> None:
     assert set(protocols.names()) == {
         "iemocap-5-sessions", "iemocap-10-speakers", "superb-er", "emo-superb-cremad", "emo-superb-iemocap",
-        "emobox-<corpus>", "msp-podcast", "odyssey-2024", "emozionalmente-official", "emodb-loso", "emovo-loso",
-        "savee-loso", "ravdess-6x4",
+        "emobox-<corpus>", "msp-podcast", "msp-podcast-attributes", "odyssey-2024", "odyssey-2024-attributes",
+        "emozionalmente-official", "emodb-loso", "emovo-loso", "savee-loso", "ravdess-6x4",
     }  # fmt: skip
 
 

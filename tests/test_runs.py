@@ -49,6 +49,7 @@ def test_a_run_leaves_the_whole_contract(project, tmp_path):
     names = {path.name for path in run.iterdir()}
     assert names >= {"spec.json", "run.json", "environment.txt", "split.csv", "history.csv", "model", "predictions"}
     assert not names & {"checkpoints", "best.safetensors"}
+    chosen_on = run_folder.read_predictions(run / "validation.csv")
     record = run_folder.read_json(run / "run.json")
     assert record["labels"] == ["angry", "happy", "sad"]
     assert record["chance_uar"] == pytest.approx(1 / 3)
@@ -59,6 +60,7 @@ def test_a_run_leaves_the_whole_contract(project, tmp_path):
     sides = split.groupby("split")["actor"].agg(set)
     assert not sides["train"] & sides["test"]
     assert not sides["train"] & sides["validation"]
+    assert set(chosen_on["path"]) == set(split.loc[split["split"] == "validation", "path"])
     table = run_folder.read_predictions(run / "predictions/mini.csv")
     assert list(table.columns) == [*run_folder.PREDICTION_COLUMNS, "p_angry", "p_happy", "p_sad"]
     assert table["path"].is_monotonic_increasing

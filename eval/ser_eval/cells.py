@@ -20,8 +20,8 @@ from ser_eval.run_folder import METRICS, NONE, RunFolder, read_json
 from ser_eval.shortcuts import BASELINES
 
 STAMPS = [
-    "SPEAKER-DEPENDENT", "VALIDATION SHARES SPEAKERS", "SPEAKERS UNKNOWN", "NOT COMPARABLE", "MERGED LABELS",
-    "BAND-LIMITED", "NO TELEPHONE CONCLUSION",
+    "RATINGS ONLY", "SPEAKER-DEPENDENT", "VALIDATION SHARES SPEAKERS", "SPEAKERS UNKNOWN", "NOT COMPARABLE",
+    "MERGED LABELS", "BAND-LIMITED", "NO TELEPHONE CONCLUSION", "TRANSDUCTIVE",
 ]  # fmt: skip
 """Words of a protocol that every table and figure must show."""
 
@@ -107,6 +107,8 @@ class Cell:
     @property
     def pooled_uar(self) -> float | None:
         """UAR of all seeds' clips pooled: what `interval` is around. None where a class has no clips at all."""
+        if any(scores.get("answers_classes") is False for scores in self.tested):
+            return None
         return present_uar_of_counts(self.counts) if (self.counts.sum(axis=1) > 0).all() else None
 
     @property
@@ -221,7 +223,7 @@ def _gender_speakers(tested: list[Any]) -> dict[str, int | None]:
 
 def _interval(tested: list[Any]) -> SpeakerInterval | None:
     speakers = _speakers(tested)
-    if not speakers:
+    if not speakers or any(scores.get("answers_classes") is False for scores in tested):
         return None
     totals = {
         what: _sum_by_speaker(tested, speakers, what)  # (S, K)

@@ -8,6 +8,7 @@ answered. The folds of a seed are pooled into one confusion matrix, since a fold
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -21,9 +22,21 @@ import pandas as pd
 
 from ser_eval import metrics
 from ser_eval.band import bandwidths, is_band_limited
+from ser_eval.calibration import calibrate
 from ser_eval.cells import Cell, make_cells
 from ser_eval.errors import BadInput
 from ser_eval.intervals import speaker_counts, speaker_interval
+from ser_eval.ratings import (
+    BASELINE_COLUMNS,
+    cell_lines,
+    dimensions_of,
+    rating_baselines,
+    rating_cells,
+    rating_scores,
+    result_columns,
+    result_columns_in,
+    result_values,
+)
 from ser_eval.robustness import Drop, drops_table, make_drops
 from ser_eval.run_folder import (
     CLIP_COLUMNS,
@@ -33,6 +46,8 @@ from ser_eval.run_folder import (
     METRICS,
     NONE,
     PROBABILITY_PREFIX,
+    RATING_BASELINES,
+    RATINGS,
     REPORT,
     RESULT_COLUMNS,
     RESULT_KEYS,
@@ -81,11 +96,14 @@ class Summary:
     """What every cell under a condition loses against its clean cell."""
     bandwidth_hz: dict[str, float]
     """Median bandwidth of the clips of each corpus."""
+    ratings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The rows of ratings.csv; empty where no model predicts ratings."""
 
     @property
     def lines(self) -> list[str]:
         """The outcome in plain words, for a terminal."""
         lines = [_cell_line(cell) for cell in self.cells]
+        lines += cell_lines(self.ratings)
         lines += [drop.words for drop in self.drops]
         lines += [f"note: {note}" for note in self.notes]
         if self.missing:
@@ -119,8 +137,9 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
             progress(f"evaluating {_group_name(folder, group)}")
         _evaluate_group(folder, group, clips, factors, found)
     _note_unequal_tests(folder, runs, found)
-    results = _table(found.rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS])
-    folds = _table(found.fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *FOLD_COLUMNS])
+    rated = result_columns(sorted(found.dimensions))
+    results = _table(found.rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *rated])
+    folds = _table(found.fold_rows, [*RESULT_KEYS, *factors, *RESULT_COLUMNS, *rated, *FOLD_COLUMNS])
     baselines = [row for key in sorted(found.baselines) for row in found.baselines[key]]
     shortcuts = pd.DataFrame(baselines, columns=SHORTCUT_COLUMNS)
     write_table(folder / RESULTS, results)
@@ -130,6 +149,7 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
     else:
         (folder / FOLDS).unlink(missing_ok=True)
     cells = make_cells(folder, runs, results, shortcuts)
+    ratings = _write_ratings(folder, cells, found)
     drops = make_drops(cells)
     if drops:
         write_table(folder / ROBUSTNESS, drops_table(drops))
@@ -146,11 +166,27 @@ def evaluate_experiment(folder: Path, *, progress: Callable[[str], None] | None 
         cells=cells,
         drops=drops,
         bandwidth_hz=bandwidth_hz,
+        ratings=ratings,
     )
     if progress:
         progress("writing the report")
     write_report(summary)
     return summary
+
+
+def _write_ratings(folder: Path, cells: list[Cell], found: _Found) -> pd.DataFrame:
+    """Write ratings.csv and rating_baselines.csv; of an experiment without ratings neither is there."""
+    if not found.dimensions:
+        for name in (RATINGS, RATING_BASELINES):
+            (folder / name).unlink(missing_ok=True)
+        return pd.DataFrame()
+    rows = [row for key in sorted(found.rating_baselines) for row in found.rating_baselines[key]]
+    baselines = pd.DataFrame(rows, columns=BASELINE_COLUMNS)
+    table = rating_cells(cells, baselines)
+    table["n_speakers"] = table["n_speakers"].astype("Int64")
+    write_table(folder / RATING_BASELINES, baselines)
+    write_table(folder / RATINGS, table)
+    return table
 
 
 def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
@@ -165,7 +201,8 @@ def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str
         clips), uar_present and classes_present (mean recall over the classes that have clips), uar_chance_corrected,
         accuracy, macro_f1, weighted_f1, micro_f1, macro_precision, nll, brier and ece (over all labels of the model),
         per_class, per_gender, per_speaker, speaker_interval (None with `speaker_interval_undefined`), unknown_labels,
-        confusion (counts; rows `labels`, columns `labels` and then the other labels of the model)
+        confusion (counts; rows `labels`, columns `labels` and then the other labels of the model); of a table with
+        predicted ratings also `ratings`, what `ratings.rating_scores` gives for all of its clips
 
     Raises:
         BadInput: if the table contradicts itself, or fewer than two labels are given
@@ -174,6 +211,7 @@ def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str
     labels = list(labels)
     model_labels = _model_labels(table)
     _check_predictions(table, labels, model_labels)
+    ratings = {"ratings": rating_scores(table)} if dimensions_of(table) else {}
     known = table["truth"].isin(labels)
     unknown = table[~known]
     table = table[known].reset_index(drop=True)
@@ -218,7 +256,7 @@ def evaluate_predictions(table: pd.DataFrame, labels: Sequence[str]) -> dict[str
         },
         "confusion": {"rows": labels, "columns": [*labels, *outside], "counts": counts.tolist()},
     }
-    return result | _interval(table, labels, absent, speakers_known)
+    return result | ratings | _interval(table, labels, absent, speakers_known)
 
 
 def mask_predictions(table: pd.DataFrame, masked: Sequence[str]) -> pd.DataFrame:
@@ -304,6 +342,10 @@ class _Found:
     fold_rows: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
     """By training corpora, test corpus and checksum of the split: every model of a split shares them."""
+    rating_baselines: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """Likewise."""
+    dimensions: set[str] = field(default_factory=set)
+    """Of ratings that any model predicts."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Text -> the runs it is about."""
 
@@ -319,7 +361,9 @@ def _check_one_spec(runs: list[RunFolder]) -> None:
     """Refuse to average over runs of one model that were made from different specs, data or encoder weights."""
     first: dict[tuple[str, str, tuple[str, ...]], tuple[RunFolder, dict[str, Any]]] = {}
     for run in runs:
-        fixed = {key: value for key, value in run.spec.items() if key not in VARIES_WITHIN_A_MODEL}
+        fixed = without_searched(
+            {key: value for key, value in run.spec.items() if key not in VARIES_WITHIN_A_MODEL}
+        )
         other, known = first.setdefault(_model_key(run), (run, fixed))
         if fixed != known:
             where, old, new = _first_difference(known, fixed)
@@ -327,6 +371,21 @@ def _check_one_spec(runs: list[RunFolder]) -> None:
                 f"{other.path} and {run.path} are seeds or folds of one model, but differ in {where}: {old!r} and "
                 f"{new!r}; train them from one spec (ser train --force moves runs of another one aside)"
             )
+
+
+def without_searched(spec: dict[str, Any]) -> dict[str, Any]:
+    """The content of spec.json without what a search inside each split has chosen, which may differ between splits."""
+    spec = copy.deepcopy(spec)
+    for path in spec.get("search", {}).get("parameters", {}):
+        *parents, last = path.split(".")
+        part = spec.get("model")
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            part.pop(last, None)
+        if path.startswith("encoder."):
+            spec.pop("inputs", None)
+    return spec
 
 
 def _check_one_condition(runs: list[RunFolder]) -> None:
@@ -413,12 +472,27 @@ def _evaluate_group(
             )
             kept = dict(zip(SHORTCUT_COLUMNS, split_key, strict=False))
             found.baselines[split_key] = [kept | baseline for baseline in baselines]
+        dimensions = list(scored.get("ratings", {}))
+        found.dimensions.update(dimensions)
+        if row["condition"] == NONE and dimensions and split_key not in found.rating_baselines:
+            kept = dict(zip(BASELINE_COLUMNS, split_key, strict=False))
+            found.rating_baselines[split_key] = [
+                kept | baseline
+                for baseline in rating_baselines(
+                    [Fold(run.split(), part.table) for run, part in parts],
+                    clips,
+                    dimensions=dimensions,
+                    source=folder / CLIPS,
+                )
+            ]
 
 
 def _pool(run: RunFolder, key: tuple[str, str], folds: list[_Tested], band_limited: frozenset[str]) -> dict[str, Any]:
     """Metrics of all folds' clips together."""
     labels = [label for label in run.record["labels"] if any(label in fold.metrics["labels"] for fold in folds)]
     scores = evaluate_predictions(pd.concat([fold.table for fold in folds]), labels)
+    if run.record.get("answers_classes") is False:
+        scores |= _no_classes()
     scores["protocol"] = _protocol(run, key, scores, pooled=True, band_limited=band_limited)
     # A further corpus is tested whole by every fold: each clip answers once per fold.
     scores["n"] = len({path for fold in folds for path in fold.known_paths})
@@ -447,6 +521,7 @@ def _evaluate_run(folder: Path, run: RunFolder, clips: pd.DataFrame, found: _Fou
             f"without a clip on the training side, and therefore never answered: {', '.join(untrained)}",
         )
     tested = {}
+    validation = run.validation()
     for key, table in predictions.items():
         corpus = key[0]
         source = f"{run.path}: predictions of {_test_name(key)}"
@@ -483,8 +558,13 @@ def _evaluate_run(folder: Path, run: RunFolder, clips: pd.DataFrame, found: _Fou
                     account = scores["unknown_labels"].setdefault(clip["class_id"], {"n": 0, "clips": []})
                     account["clips"] = sorted({*account["clips"], clip["path"]})
                     account["n"] = len(account["clips"])
+        if record.get("answers_classes") is False:
+            scores |= _no_classes()
         scores["protocol"] = _protocol(run, key, scores, pooled=False, band_limited=found.band_limited)
         scores["masked_labels"] = list(masked)
+        if validation is not None and record.get("answers_classes") is not False:
+            known = table[table["truth"].isin(labels)]
+            scores["calibration"] = calibrate(mask_predictions(validation, masked), known, masked=masked)
         if votes := record.get("vote_classes", {}).get(corpus):
             answered = [label for label in p_labels if label not in masked]
             scores["soft"] = soft_scores(table[table["truth"].isin(labels)], clips, labels=answered, classes=votes)
@@ -526,6 +606,8 @@ def _protocol(
         words.append("few-shot")
     if record["fold"] is not None:
         words.append("pooled" if pooled else "single fold")
+    if record.get("answers_classes") is False:
+        words.append("RATINGS ONLY")
     if record.get("not_shared"):
         words.append("intersection")
     if scores["labels"] != record["labels"]:
@@ -538,6 +620,8 @@ def _protocol(
         words.append("VALIDATION SHARES SPEAKERS")
     if record["speakers_unknown"] or scores["n_speakers"] is None:
         words.append("SPEAKERS UNKNOWN")
+    if record.get("transductive"):
+        words.append("TRANSDUCTIVE")
     if record["not_comparable"] or (record["speaker_dependent"] and not cross):
         words.append("NOT COMPARABLE")
     if band_limited & {corpus, *record["train_corpora"]}:
@@ -573,6 +657,7 @@ def _row(
         "n_test": scores["n"],
         "n_test_speakers": scores["n_speakers"],
         **{name: scores[name] for name in RESULT_COLUMNS[RESULT_COLUMNS.index("uar") :]},
+        **result_values(scores.get("ratings", {})),
     }
 
 
@@ -631,7 +716,7 @@ def _missing(folder: Path, runs: list[RunFolder]) -> list[str]:
 def _notes(key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
     where = f"tested on {_test_name(key)}"
     notes = []
-    if scores["uar_undefined"]:
+    if scores["uar_undefined"] and scores.get("answers_classes") is not False:
         notes.append(
             f"{where}: the UAR is not defined, {scores['uar_undefined']}; "
             f"mean recall over the {len(scores['classes_present'])} classes present: {scores['uar_present']:.3f}"
@@ -644,6 +729,14 @@ def _notes(key: tuple[str, str], scores: dict[str, Any]) -> list[str]:
 
 def _runs(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} runs ({names[0]}, ...)"
+
+
+def _no_classes() -> dict[str, Any]:
+    """What a model that predicts ratings only cannot have: its probabilities are all 1/K and its answers the first."""
+    undefined = ("uar", "uar_chance_corrected", "macro_f1", "macro_precision", "speaker_interval")
+    reason = "the model predicts ratings and answers no class"
+    undefined_because = {"uar_undefined": reason, "speaker_interval_undefined": reason}
+    return {**dict.fromkeys(undefined), **undefined_because, "answers_classes": False}
 
 
 def _model_labels(table: pd.DataFrame) -> list[str]:
@@ -730,7 +823,7 @@ def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     rows = sorted(rows, key=lambda row: [row[column] for column in order])
     table = pd.DataFrame(rows, columns=columns)
     table["n_test_speakers"] = table["n_test_speakers"].astype("Int64")
-    for column in ("uar", "uar_chance_corrected", "macro_f1", "macro_precision"):
+    for column in ("uar", "uar_chance_corrected", "macro_f1", "macro_precision", *result_columns_in(columns)):
         table[column] = table[column].astype(float)
     return table
 

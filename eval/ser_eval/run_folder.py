@@ -27,12 +27,20 @@ RUN = "run.json"
 ENVIRONMENT = "environment.txt"
 SPLIT = "split.csv"
 HISTORY = "history.csv"
+GRID = "grid.csv"
+"""Settings that a classical model was tried with; only of runs of that kind."""
 MODEL = "model"
 PREDICTIONS = "predictions"
+VALIDATION = "validation.csv"
+"""Optional: predictions of the validation clips by the selected weights, in the form of a prediction table; temperature
+scaling is fitted on them."""
 METRICS = "metrics.json"
 RESULTS = "results.csv"
 FOLDS = "folds.csv"
 SHORTCUTS = "shortcut_baselines.csv"
+RATINGS = "ratings.csv"
+"""CCC per model, test corpus and dimension; only of experiments whose models predict ratings, as `RATING_BASELINES`."""
+RATING_BASELINES = "rating_baselines.csv"
 ROBUSTNESS = "robustness.csv"
 """What each model loses under each test condition; only of experiments with conditions."""
 CLIPS = "clips.csv"
@@ -58,6 +66,11 @@ HISTORY_COLUMNS = [
 ]  # fmt: skip
 PREDICTION_COLUMNS = ["corpus", "path", "actor", "gender", "truth", "prediction", "correct"]  # then p_<label>, sorted
 PROBABILITY_PREFIX = "p_"
+RATING_PREFIX = "rating_"
+"""Of a model that predicts ratings, at the end of a prediction table: a clip's rating in [0, 1], 0 and 1 being the ends
+of the corpus' own scale; empty where the corpus has none. Also in clips.csv, of corpora with ratings."""
+PREDICTED_PREFIX = "predicted_"
+"""What the model says, beside every `rating_<dimension>`."""
 RESULT_KEYS = [
     "run", "experiment", "model", "augmentation",
 ]  # fmt: skip
@@ -119,6 +132,11 @@ class RunFolder:
             table[column] = _floats(table, column, file, gaps=True)
         return table
 
+    def validation(self) -> pd.DataFrame | None:
+        """Predictions of the validation clips; None of a run that was trained before they were kept."""
+        file = self.path / VALIDATION
+        return read_predictions(file) if file.is_file() else None
+
     def predictions(self) -> dict[tuple[str, str], pd.DataFrame]:
         """Prediction tables by (test corpus, condition); the condition is "" where there is none."""
         tables = {}
@@ -137,9 +155,19 @@ def read_predictions(file: Path) -> pd.DataFrame:
         raise BadInput(f"{file}: correct of {row['path']} is {row['correct']!r}, neither 0 nor 1; {DAMAGED}")
     table["correct"] = table["correct"].astype(int)
     for column in table.columns:
-        if column.startswith(PROBABILITY_PREFIX):
+        if column.startswith((PROBABILITY_PREFIX, PREDICTED_PREFIX)):
             table[column] = _floats(table, column, file)
+        elif column.startswith(RATING_PREFIX):
+            table[column] = _floats(table, column, file, gaps=True)
+    predicted = [str(name) for name in table if str(name).startswith(PREDICTED_PREFIX)]
+    lone = [name for name in predicted if _truth_of(name) not in table]
+    if lone:
+        raise BadInput(f"{file} has the column {lone[0]}, but not {_truth_of(lone[0])}; {DAMAGED}")
     return table
+
+
+def _truth_of(predicted: str) -> str:
+    return RATING_PREFIX + predicted.removeprefix(PREDICTED_PREFIX)
 
 
 def _floats(table: pd.DataFrame, column: str, file: Path, *, gaps: bool = False) -> pd.Series[float]:
@@ -172,6 +200,18 @@ def planned_runs(experiment_folder: Path) -> list[str]:
     if not isinstance(planned, list) or not all(isinstance(path, str) for path in planned):
         raise BadInput(f"{plan}: expected {{'runs': [paths of run folders, relative to {experiment_folder}]}}")
     return planned
+
+
+def planned_contrasts(experiment_folder: Path) -> list[tuple[str, str]]:
+    """The pairs of models that the experiment declares, from plan.json; none where it declares none."""
+    plan = experiment_folder / PLAN
+    content = read_json(plan) if plan.is_file() else {}
+    pairs = content.get("contrasts", []) if isinstance(content, dict) else []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs
+    ):
+        raise BadInput(f"{plan}: contrasts: expected pairs of models, such as [['a', 'b']]")
+    return [(pair[0], pair[1]) for pair in pairs]
 
 
 def find_experiments(runs: Path) -> list[Path]:

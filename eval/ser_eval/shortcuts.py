@@ -75,7 +75,7 @@ def shortcut_baselines(
         test = fold.test[fold.test["truth"].isin(labels)]
         if train.empty:
             raise BadInput(f"the split has no training clips of {', '.join(model_labels)}")
-        heard, tested = _look_up(train, clips, source), _look_up(test, clips, source)
+        heard, tested = look_up(train, clips, source), look_up(test, clips, source)
         classes = train["class_id"].to_numpy(dtype=object)
         truth.extend(test["truth"])
         n_train.append(len(train))
@@ -105,7 +105,12 @@ def shortcut_baselines(
     return rows
 
 
-def _look_up(table: pd.DataFrame, clips: pd.DataFrame, source: Path) -> pd.DataFrame:
+def look_up(table: pd.DataFrame, clips: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """The rows of clips.csv of some clips, in their order.
+
+    Raises:
+        BadInput: if one is not there
+    """
     keys = pd.MultiIndex.from_frame(table[["corpus", "path"]])
     absent = table[~keys.isin(clips.index)]
     if len(absent):

@@ -61,6 +61,10 @@ class ClipRow:
     then. Such clips take no part, and are counted by reason in every run record."""
 
 
+RATINGS = ("valence", "arousal", "dominance")
+"""Dimensions of ratings that a clip can have."""
+
+
 class Corpus(Protocol):
     """The members of every corpus module. Some have more, see `label_sets`, `speakers_known` and `rating_scale`."""
 

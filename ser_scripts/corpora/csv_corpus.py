@@ -1,9 +1,10 @@
 """Anybody's clips, listed in a CSV.
 
 `path,class_id,actor,gender`, optionally group, sentence, language, intensity, style, partition, and raters' votes as
-`votes_<label>`. Without speakers: `path,label`. The path's column may be called `path` or `file_path`, the label's `class_id`, `label`,
-`emotion` or `emotion_code`. Labels stay as they are written. Further columns are ignored, unless their name looks like
-one that was meant.
+`votes_<label>`; where the experiment tells their scale (`rating_scale`), also the mean ratings valence, arousal and
+dominance. Without speakers: `path,label`. The path's column may be called `path` or `file_path`, the label's
+`class_id`, `label`, `emotion` or `emotion_code`. Labels stay as they are written. Further columns are ignored, unless
+their name looks like one that was meant.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ser_eval.run_folder import VOTES_PREFIX
-from ser_scripts.corpora import ClipRow
+from ser_scripts.corpora import RATINGS, ClipRow
 from ser_scripts.corpora._files import listed, parse_gender, read_table
 from ser_scripts.errors import BadInput
 
 _PATH_COLUMNS = ("path", "file_path")
 _LABEL_COLUMNS = ("class_id", "label", "emotion", "emotion_code")
 _OPTIONAL_COLUMNS = ("actor", "gender", "group", "sentence", "language", "intensity", "style", "partition")
-_OTHER_WORDS = {"speaker": "actor", "speaker_id": "actor", "sex": "gender"}
+_OTHER_WORDS = {"speaker": "actor", "speaker_id": "actor", "sex": "gender", "activation": "arousal"}
 
 
-def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
+def read_csv(path: Path, rating_scale: tuple[float, float] | None = None) -> tuple[Path, list[ClipRow], bool]:
     """Read a CSV of clips: comma, semicolon or tab, UTF-8.
 
     Relative clip paths resolve against the CSV's folder, then against the working directory.
+
+    Args:
+        path: the CSV
+        rating_scale: lowest and highest value of its columns valence, arousal and dominance, in which an empty cell is
+            a clip without this rating; None: such columns are not read
 
     Returns:
         The CSV's folder, which is the corpus root; the rows, sorted by path; whether speakers are known, that is
@@ -35,7 +41,8 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
 
     Raises:
         BadInput: no such file, columns that are missing or ambiguous, an empty path, label or actor, a gender that is
-            not valid, a speaker of two genders, clips listed twice or missing on disk
+            not valid, a speaker of two genders, clips listed twice or missing on disk; with a `rating_scale` also no
+            column of ratings, or a rating that is no number of the scale
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such CSV file")
@@ -43,7 +50,12 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
     columns, table = read_table(path)
     path_column = _one_of(_PATH_COLUMNS, columns, path)
     label_column = _one_of(_LABEL_COLUMNS, columns, path)
-    _refuse_near_misses(columns, path)
+    _refuse_near_misses(columns, path, rating_scale is not None)
+    if rating_scale is not None and not set(RATINGS) & set(columns):
+        raise BadInput(
+            f"{path}: 'rating_scale' is given, but there is no column of {', '.join(RATINGS)} "
+            f"(the header has {', '.join(columns)})"
+        )
     speakers_known = "actor" in columns
     required = (path_column, label_column, *(["actor"] if speakers_known else []))
 
@@ -66,6 +78,7 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
         name = (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
         if name in rows:
             twice.append(f"{cells[path_column]} (line {line})")
+        rated = _ratings(cells, rating_scale, where) if rating_scale is not None else dict.fromkeys(RATINGS)
         rows[name] = ClipRow(
             path=name,
             class_id=cells[label_column],
@@ -77,6 +90,9 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
             intensity=cells.get("intensity") or None,
             style=cells.get("style") or None,
             partition=cells.get("partition") or None,
+            valence=rated["valence"],
+            arousal=rated["arousal"],
+            dominance=rated["dominance"],
             votes=_votes(cells, where),
         )
     if missing:
@@ -89,6 +105,26 @@ def read_csv(path: Path) -> tuple[Path, list[ClipRow], bool]:
     if not rows:
         raise BadInput(f"{path}: lists no clips")
     return root, [rows[name] for name in sorted(rows)], speakers_known
+
+
+def _ratings(cells: Mapping[str, str], scale: tuple[float, float], where: str) -> dict[str, float | None]:
+    """Ratings by dimension; None where the cell is empty or there is no such column."""
+    low, high = scale
+    ratings: dict[str, float | None] = {}
+    for name in RATINGS:
+        if not (text := cells.get(name, "")):
+            ratings[name] = None
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise BadInput(
+                f"{where}: {name} is {text!r}; expected a number from {low:g} to {high:g} ('rating_scale'), or nothing"
+            )
+        ratings[name] = value
+    return ratings
 
 
 def _votes(cells: Mapping[str, str], where: str) -> tuple[tuple[str, float], ...] | None:
@@ -126,10 +162,11 @@ def _one_of(candidates: Sequence[str], columns: Sequence[str], path: Path) -> st
     return found[0]
 
 
-def _refuse_near_misses(columns: Sequence[str], path: Path) -> None:
-    absent = [column for column in _OPTIONAL_COLUMNS if column not in columns]
+def _refuse_near_misses(columns: Sequence[str], path: Path, rated: bool) -> None:
+    optional = (*_OPTIONAL_COLUMNS, *(RATINGS if rated else ()))
+    absent = [column for column in optional if column not in columns]
     for column in columns:
-        if column in (*_OPTIONAL_COLUMNS, *_PATH_COLUMNS, *_LABEL_COLUMNS):
+        if column in (*optional, *_PATH_COLUMNS, *_LABEL_COLUMNS):
             continue
         close = difflib.get_close_matches(_OTHER_WORDS.get(column, column), absent, n=1, cutoff=0.75)
         if close:

@@ -59,6 +59,7 @@ LABEL_SETS = {
     "4-class": "angry, happy (with excited), neutral, sad; the others are set aside",
     "4-class-no-excited": "angry, happy, neutral, sad; the others, excited too, are set aside",
     "6-class": "angry, excited, frustrated, happy, neutral, sad; the others are set aside",
+    "attributes": "all turns, for models that predict their ratings: no agreement counts as other",
 }
 RATING_SCALE = (1.0, 5.0)
 
@@ -67,6 +68,7 @@ _KEPT = {
     "4-class": frozenset({"angry", "happy", "neutral", "sad"}),
     "4-class-no-excited": frozenset({"angry", "happy", "neutral", "sad"}),
     "6-class": frozenset({"angry", "excited", "frustrated", "happy", "neutral", "sad"}),
+    "attributes": frozenset(LABELS.values()),
 }
 _WORDS = {
     "anger": "angry",
@@ -122,7 +124,9 @@ def expected_stems(root: Path) -> list[str] | None:
 def _row(path: str, turn: _Turn, words: str | None, labels: str, match: re.Match[str]) -> ClipRow:
     session, dialog, speaker = match.groups()
     merged = {"excited": "happy"} if labels == "4-class" else {}
-    if turn.label == "xxx":
+    if turn.label == "xxx" and labels == "attributes":
+        class_id, set_aside = "other", None
+    elif turn.label == "xxx":
         class_id, set_aside = "", "raters did not agree (xxx)"
     else:
         class_id, set_aside = merged.get(LABELS[turn.label], LABELS[turn.label]), None

@@ -66,6 +66,7 @@ FILE_NAMES = r"MSP-PODCAST_(?:\d{4,}|(test3))_\d{4,}(?:_\d{4,})?"
 LABEL_SETS = {
     "all": "the eight primary emotions, and other",
     "8-class": "the eight primary emotions; other is set aside",
+    "attributes": "all turns with ratings, for models that predict these: no agreement counts as other",
 }
 SPEAKERS_KNOWN = False
 RATING_SCALE = (1.0, 7.0)
@@ -116,7 +117,9 @@ def _row(path: str, cells: dict[str, str] | None, labels: str, votes: _Votes | N
             path=path, class_id="", actor="", gender="unknown", partition="test3", set_aside="blind test set (Test3)"
         )
     class_id, set_aside = LABELS.get(cells["emoclass"], ""), None
-    if cells["emoclass"] == "X":
+    if cells["emoclass"] == "X" and labels == "attributes":
+        class_id = "other"
+    elif cells["emoclass"] == "X":
         set_aside = "raters did not agree (X)"
     elif class_id == "other" and labels == "8-class":
         class_id, set_aside = "", "other is not among the labels '8-class'"

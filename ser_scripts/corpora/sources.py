@@ -40,6 +40,8 @@ class Source:
     """Of the complete corpus, where they are known."""
     expected: int
     """How many clips the complete corpus has."""
+    rating_scale: tuple[float, float] | None = None
+    """Lowest and highest value that a rating can have; None where there are no ratings."""
 
 
 def read_source(spec: CorpusSpec, *, data: Path, locations: Mapping[str, Path], cache: Path, base: Path) -> Source:
@@ -59,8 +61,9 @@ def read_source(spec: CorpusSpec, *, data: Path, locations: Mapping[str, Path], 
         case NamedCorpus():
             source = _named(spec, corpus_folder(spec, data=data, locations=locations, base=base))
         case CsvCorpus():
-            root, rows, known = csv_corpus.read_csv(existing(spec.path, base))
-            source = _own(root, map_labels(rows, spec.labels, where=spec.path), known)
+            root, rows, known = csv_corpus.read_csv(existing(spec.path, base), spec.rating_scale)
+            rows = map_labels(rows, spec.labels, where=spec.path)
+            source = replace(_own(root, rows, known), rating_scale=spec.rating_scale)
         case AudioFolderCorpus():
             root = _folder(spec.path, base, spec.name)
             rows = map_labels(read_audiofolder(root, spec.speaker_pattern), spec.labels, where=str(root))
@@ -132,7 +135,8 @@ def _named(spec: NamedCorpus, root: Path) -> Source:
     stems, expected = reader.expected_stems(root), reader.EXPECTED_CLIPS
     if expected is None or reader.LAYOUT == "unverified":
         expected = len(rows)
-    return Source(root, rows, reader.LANGUAGE, corpora.speakers_known(reader), stems, expected)
+    known, scale = corpora.speakers_known(reader), corpora.rating_scale(reader)
+    return Source(root, rows, reader.LANGUAGE, known, stems, expected, scale)
 
 
 def _own(root: Path, rows: list[ClipRow], speakers_known: bool) -> Source:

@@ -23,13 +23,19 @@ from ser_scripts.runs.plan import (
     near_copies,
 )
 from ser_scripts.runs.progress import counter
-from ser_scripts.runs.train_run import check_augmentations, check_models, check_votes
+from ser_scripts.runs.search import check_search_models
+from ser_scripts.runs.search_study import describe_search
+from ser_scripts.runs.train_run import check_augmentations, check_models, check_targets
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import parse, read_spec_file
+from ser_scripts.specs.classical import AnyModel, ClassicalSpec
 from ser_scripts.specs.corpora import AudioFolderCorpus, CorpusSpec, CsvCorpus, NamedCorpus
-from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
+from ser_scripts.specs.model import PretrainedEncoder
+from ser_scripts.specs.spectrogram import SpectrogramEncoder
 
 BYTES_PER_PARAMETER = 4
+_CLASSICAL_BYTES = 1e6
+"""Of a fitted classical model: some arrays; its encoder stays where it is."""
 
 
 def corpus_spec(what: str) -> CorpusSpec:
@@ -58,10 +64,10 @@ def check_spec(
 ) -> tuple[list[str], bool]:
     """Validate one spec file; returns what to print, and whether a split is refused or leaks."""
     content = read_spec_file(file, kind="spec")
-    if "encoder" in content or ("model_path_or_name" in content and "train" not in content):
+    if "encoder" in content or "classifier" in content or ("model_path_or_name" in content and "train" not in content):
         model, messages = load_model(file, overrides=[item.removeprefix("model.") for item in overrides])
         lines = [*messages, f"{file}: model '{model.name}' is valid"]
-        if isinstance(model.encoder, PretrainedEncoder) and _encoder_bytes(model, folders()) is None:
+        if isinstance(model.encoder, PretrainedEncoder) and not _is_here(model.encoder, folders()):
             lines.append(f"  encoder {model.encoder.model_path_or_name} is not on this machine: the hub will be asked")
         return lines, False
     experiment = load_experiment(file, low_seed=low_seed, high_seed=high_seed, overrides=overrides)
@@ -84,13 +90,15 @@ def check_spec(
     for note in dict.fromkeys(note for run in plan.runs for note in run.split.notes):
         lines.append(f"  note: {note}")
     lines += [f"  refused: seed {seed}: {reason}" for seed, reason in plan.refused]
+    lines += [f"  {line}" for line in describe_search(plan)]
     copies = near_copies(plan.manifests, where, say) if len(plan.manifests) == 1 else []
     crossing = sorted({pair for run in plan.runs for pair in copies_across_sides(run.split, copies)})
     if crossing:
         more = f", ... ({len(crossing)} in all)" if len(crossing) > 5 else ""
         lines.append(f"  near duplicates across sides: {', '.join(crossing[:5])}{more}")
-    check_votes(plan)
+    check_targets(plan)
     unchecked = check_models(plan.runs, where, device=find_device(None), download=False)
+    check_search_models(plan, where, device=find_device(None), download=False)
     check_augmentations(plan, allow_imports)
     if unchecked:
         lines.append(f"  not built, since the encoder is not on this machine: {', '.join(unchecked)}")
@@ -129,6 +137,8 @@ def _disk_lines(plan: Plan, where: Folders) -> list[str]:
             unknown.add(run.model.name)
             continue
         kept += size if run.model.training.save_model != "none" else 0
+        if isinstance(run.model, ClassicalSpec):
+            continue
         peak = max(peak, size * 5)  # checkpoint: weights and two moments; the new one stands beside best weights
     gigabytes = f"{kept / 1e9:.2f} GB of weights under {where.runs}, and {peak / 1e9:.2f} GB while a run lasts"
     lines.append(f"  disk: about {gigabytes}")
@@ -137,16 +147,31 @@ def _disk_lines(plan: Plan, where: Folders) -> list[str]:
     return lines
 
 
-def _encoder_bytes(model: ModelSpec, where: Folders) -> float | None:
+def _encoder_bytes(model: AnyModel, where: Folders) -> float | None:
     """Bytes of an encoder's weights in float32; None when it is not on this machine."""
+    if isinstance(model, ClassicalSpec):
+        return _CLASSICAL_BYTES
+    if isinstance(model.encoder, SpectrogramEncoder):
+        from ser_scripts.modeling.spectrogram import count_parameters
+
+        return float(count_parameters(model.encoder)) * BYTES_PER_PARAMETER
     if not isinstance(model.encoder, PretrainedEncoder):
         return 1e6 * BYTES_PER_PARAMETER
-    name = model.encoder.model_path_or_name
+    files = _weight_files(model.encoder, where)
+    return float(sum(_parameters(file) for file in files)) * BYTES_PER_PARAMETER if files else None
+
+
+def _is_here(encoder: PretrainedEncoder, where: Folders) -> bool:
+    return bool(_weight_files(encoder, where))
+
+
+def _weight_files(encoder: PretrainedEncoder, where: Folders) -> list[Path]:
+    """The weights of an encoder on this machine; none where it is not."""
+    name = encoder.model_path_or_name
     for place in [Path(name), *([where.models / name] if where.models else [])]:
-        files = sorted(place.glob("*.safetensors")) or sorted(place.glob("*.bin"))
-        if files:
-            return float(sum(_parameters(file) for file in files)) * BYTES_PER_PARAMETER
-    return None
+        if files := sorted(place.glob("*.safetensors")) or sorted(place.glob("*.bin")):
+            return files
+    return []
 
 
 def _parameters(file: Path) -> int:

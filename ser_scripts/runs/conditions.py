@@ -21,7 +21,7 @@ from ser_scripts.corpora.twins import twin_paths
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.plan import Plan, Run
-from ser_scripts.runs.predictor import Predictor, load_predictor
+from ser_scripts.runs.predictor import Predictor, load_predictor, predict
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest, parse
@@ -206,8 +206,9 @@ def predict_conditions(
 
     records: dict[str, Any] = {}
     for part in tested:
-        logits = predictor.logits(part.corpus, part.store, part.paths)
-        table = prediction_table(part.rows, softmax(logits), list(run.labels))
+        manifest = prepared.clips[part.condition.name, part.corpus].manifest
+        logits, ratings = predict(predictor, manifest, part.store, part.paths)
+        table = prediction_table(part.rows, softmax(logits), list(run.labels), ratings)
         run_folder.write_table(folder / run_folder.prediction_file(part.corpus, part.condition.name), table)
         corpora = [other.corpus for other in tested if other.condition == part.condition]
         record = records.setdefault(part.condition.name, _record(part.condition, prepared, corpora))

@@ -27,12 +27,15 @@ from ser_eval import run_folder
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
 from ser_scripts.manifest import Manifest
+from ser_scripts.ratings import clip_columns
 from ser_scripts.runs.changes import changed_clips
 from ser_scripts.runs.conditions import Prepared, add_conditions, lacking, prepare_conditions
 from ser_scripts.runs.plan import Plan, Run
-from ser_scripts.runs.train_run import check_models, check_votes, run_identity, train_run
+from ser_scripts.runs.train_classical import train_classical
+from ser_scripts.runs.train_run import check_models, check_targets, run_identity, train_run
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
+from ser_scripts.specs.classical import ClassicalSpec
 from ser_scripts.training.clock import duration
 
 
@@ -86,7 +89,7 @@ def find_device(wanted: str | None) -> str:
         present = ", ".join(name for name, one in there.items() if one)
         raise BadInput(
             f"--device {wanted}: not available; on this machine: {present} "
-            "(CUDA_VISIBLE_DEVICES picks one of several GPUs)"
+            "(--device cpu always works; CUDA_VISIBLE_DEVICES picks one of several GPUs)"
         )
     return wanted
 
@@ -98,7 +101,7 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         BadInput: if a model cannot be built, a run folder of another spec is in the way or damaged, the disk is full,
             or another process holds a run
     """
-    check_votes(plan)
+    check_targets(plan)
     prepared = prepare_conditions(plan, folders, say)
     root = folders.runs / plan.experiment.spec.name
     writable_folder(root, remedy="set SER_RUNS")
@@ -134,7 +137,7 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         left = elapsed / done * (len(todo) - done)
         why = f": {outcome.message}" if outcome.message else ""
         say(f"{outcome.status}: {outcome.folder.as_posix()} ({duration(outcome.seconds)}){why}")
-        if done < len(todo):
+        if len(together) <= done < len(todo):  # those that train together end together
             say(f"{total - len(todo) + done} of {total} runs finished, about {duration(left)} left")
     return outcomes
 
@@ -147,7 +150,7 @@ def _together(
 
     groups: dict[tuple[str, ...], list[_Job]] = {}
     for job in todo:
-        groups.setdefault((job.run.model.name, *job.run.train_corpora), []).append(job)
+        groups.setdefault((job.run.model.name, digest(job.run.model), *job.run.train_corpora), []).append(job)
     for name, group in groups.items():
         started = time.monotonic()
         with contextlib.ExitStack() as locks:
@@ -174,8 +177,12 @@ def _together(
                 raise BadInput(f"no space left on the disk of {folders.runs} or {folders.cache}; free some") from error
         seconds = (time.monotonic() - started) / len(group)
         for job in group:
-            there = all(job is not other for other in mine)
-            yield Outcome(job.run.folder, "already finished" if there else status, seconds, message)
+            if all(job is not other for other in mine):
+                yield Outcome(job.run.folder, "already finished", seconds)
+            elif (folders.runs / job.run.folder / run_folder.RUN).is_file():  # written before another one failed
+                yield Outcome(job.run.folder, "finished", seconds)
+            else:
+                yield Outcome(job.run.folder, status, seconds, message)
 
 
 def _say_of(say: Callable[[str], None], model: str, text: str) -> None:
@@ -223,9 +230,10 @@ def write_clips(root: Path, manifests: Sequence[Manifest]) -> None:
     file = root / run_folder.CLIPS
     tables = [
         manifest.clips[[*run_folder.CLIP_COLUMNS, *(run_folder.VOTES_PREFIX + label for label in manifest.votes)]]
+        .astype(str)
+        .join(clip_columns(manifest))
         for manifest in manifests
     ]
-    tables = [table.astype(str) for table in tables]
     if file.is_file():
         before = run_folder.read_table(file, run_folder.CLIP_COLUMNS)
         tables.append(before[~before["corpus"].isin([manifest.corpus for manifest in manifests])])
@@ -240,7 +248,8 @@ def write_plan(root: Path, plan: Plan) -> None:
     runs = {_below(run) for run in plan.runs}
     if plan.experiment.seed_flags and file.is_file():
         runs |= set(run_folder.read_json(file)["runs"])
-    run_folder.write_json(file, {"runs": sorted(runs)})
+    contrasts = [list(pair) for pair in plan.experiment.spec.contrasts]
+    run_folder.write_json(file, {"runs": sorted(runs)} | ({"contrasts": contrasts} if contrasts else {}))
 
 
 def _refresh_words(run: Run, folders: Folders) -> None:
@@ -287,7 +296,8 @@ def _is_finished(
         if not (place / run_folder.SPEC).is_file():
             continue
         old = run_folder.read_json(place / run_folder.SPEC)
-        difference = _differences(old, identity)
+        if difference := _differences(old, identity):  # perhaps only in keys that came after it
+            difference = _differences(old | {"model": run.completed(old["model"])}, identity)
         if difference and not force:
             known, now = old.get("manifest_sha256") or {}, identity["manifest_sha256"]
             differing = [name for name in now if name in known and known[name] != now[name]]
@@ -334,17 +344,13 @@ def execute_run(job: _Job, folders: Folders, options: Options, prefix: str, say:
             status = "already finished"  # by another process, in the meantime
             if not _is_finished(run, job.identity, folders, job.manifests, force=False):
                 status = "finished"
-                train_run(
-                    run,
-                    job.identity,
-                    job.manifests,
-                    job.prepared,
-                    folders,
-                    device=options.device,
-                    loader_workers=options.loader_workers,
-                    allow_imports=options.allow_imports,
-                    report=report,
-                )
+                if isinstance(run.model, ClassicalSpec):
+                    train = train_classical
+                else:
+                    train = functools.partial(
+                        train_run, loader_workers=options.loader_workers, allow_imports=options.allow_imports
+                    )
+                train(run, job.identity, job.manifests, job.prepared, folders, device=options.device, report=report)
             if further := lacking(run, job.prepared, folders, force=options.force):
                 if status == "already finished":
                     status = "tested under further conditions"

@@ -9,19 +9,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from ser_eval.run_folder import RUN, run_name
 from ser_scripts.errors import BadInput, SplitRefused
+from ser_scripts.leaks import named
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.protocols import Protocol, resolve
-from ser_scripts.runs.heard import Heard, heard_by
+from ser_scripts.runs.heard import Heard, heard_by, speakers_of, tested_before
 from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import nearest, parse, read_spec_file
+from ser_scripts.specs.classical import AnyModel, parse_model
 from ser_scripts.specs.corpora import CorpusSpec
+from ser_scripts.specs.ensembles import derived_names
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.search import check_search
 from ser_scripts.specs.splits import ProtocolSplit
 from ser_scripts.specs.translate import is_older_experiment, is_older_model, translate_experiment, translate_model
 from ser_scripts.splits import Split, draw
@@ -37,7 +42,7 @@ class Experiment:
 
     file: Path
     spec: ExperimentSpec
-    models: tuple[ModelSpec, ...]
+    models: tuple[AnyModel, ...]
     messages: tuple[str, ...]
     """What was translated from an older form, one line each."""
     protocol: Protocol | None = None
@@ -56,7 +61,7 @@ class Run:
     """One training: everything that can change its numbers."""
 
     experiment: ExperimentSpec
-    model: ModelSpec
+    model: AnyModel
     augmentation: AugmentationSpec | None
     train: tuple[CorpusSpec, ...]
     seed: int
@@ -67,11 +72,19 @@ class Run:
     protocol: Protocol | None
     base: Path
     init_from: Path | None
+    search: dict[str, Any] | None = None
+    """What a search has chosen for `model` (runs/search.py); None: nothing was searched."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes, sorted."""
         return self.task.labels
+
+    @property
+    def network(self) -> ModelSpec:
+        """The model, where it is known to be a network and no classical one."""
+        assert isinstance(self.model, ModelSpec)
+        return self.model
 
     @property
     def train_corpora(self) -> list[str]:
@@ -109,13 +122,30 @@ class Run:
             "train_seed": self.train_seed,
             "fold": self.split.fold,
             "split_sha256": self.split.sha256,
-        }
+        } | self._search_content()
+
+    def _search_content(self) -> dict[str, Any]:
+        """The search that has chosen the model's settings, where there was one."""
+        if self.search is None or self.experiment.search is None:
+            return {}
+        return {"search": self.experiment.search.model_dump(mode="json", exclude={"models"})}
 
     def _model_content(self) -> dict[str, Any]:
         """The model spec without what names or watches it but changes no number."""
-        content = self.model.model_dump(mode="json", by_alias=True, exclude={"description", "factors"})
-        del content["training"]["track"]
-        return content
+        return _model_content(self.model)
+
+    def completed(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Model content of an older run with the defaults of keys that came later, which it was trained with."""
+        try:
+            return _model_content(type(self.model).model_validate(content))
+        except ValidationError:  # made under rules that hold no longer: it is what it is
+            return content
+
+
+def _model_content(model: AnyModel) -> dict[str, Any]:
+    content = model.model_dump(mode="json", by_alias=True, exclude={"description", "factors", "tuned_on"})
+    content["training"].pop("track", None)
+    return content
 
 
 @dataclass(frozen=True)
@@ -163,12 +193,12 @@ def load_experiment(
     )
     if protocol is not None:
         messages += protocol.lines()
-    models = []
+    models: list[AnyModel] = []
     for name in spec.models:
         place = find_model(name, file.parent)
         if name in older_models:
             apply_overrides(older_models[name], theirs)
-            models.append(parse(ModelSpec, older_models[name], source=str(place), kind="model"))
+            models.append(parse_model(older_models[name], source=str(place)))
         else:
             model, said = load_model(place, overrides=theirs)
             models.append(model)
@@ -177,15 +207,26 @@ def load_experiment(
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"{file}: two of its models have the name '{name}'; names become folders and must differ")
+    try:
+        derived_names(names, spec.ensembles, spec.prior_correction)
+    except ValueError as error:
+        raise BadInput(f"{file}: {error}") from None
     declared = [sorted(model.factors) for model in models]
     if any(factors != declared[0] for factors in declared):
         listing = "; ".join(f"{model.name}: {', '.join(sorted(model.factors)) or 'none'}" for model in models)
         raise BadInput(f"{file}: its models declare different factors ({listing}); give all of them the same keys")
+    if spec.search is not None:
+        check_search(spec.search, models, source=str(file))
+    conditions = [item.name if item else None for item in spec.augmentations]
+    compared = [f"{name}+{condition}" if condition else name for name in names for condition in conditions]
+    for name in (name for pair in spec.contrasts for name in pair):
+        if name not in compared:
+            raise BadInput(f"{file}: contrasts: no model '{name}'; there are {', '.join(compared)}")
     flags = low_seed is not None or high_seed is not None
     return Experiment(file, spec, tuple(models), tuple(messages), protocol, seed_flags=flags)
 
 
-def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[ModelSpec, list[str]]:
+def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[AnyModel, list[str]]:
     """Read one model JSON; also returns what was translated from older keys."""
     content = read_spec_file(file, kind="model")
     messages: list[str] = []
@@ -193,7 +234,7 @@ def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[ModelSpec,
         translated = translate_model(content, str(file))
         content, messages = translated.content, list(translated.messages)
     apply_overrides(content, overrides)
-    return parse(ModelSpec, content, source=str(file), kind="model"), messages
+    return parse_model(content, source=str(file)), messages
 
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -294,6 +335,9 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                     except SplitRefused as refusal:
                         drawn[key] = []
                         refused.append((seed, str(refusal)))
+                if reason := tested_before(drawn[key], model.tuned_on, model.name):
+                    refused.append((seed, reason))
+                    continue
                 runs += [
                     Run(
                         experiment=spec,
@@ -312,7 +356,58 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                     for augmentation in spec.augmentations
                     for split in drawn[key]
                 ]
-    return Plan(experiment, manifests, tuple(runs), tuple(refused), tasks)
+    runs, unlocked = _locked(experiment, runs)
+    return Plan(experiment, manifests, tuple(runs), tuple(refused + unlocked), tasks)
+
+
+def _locked(experiment: Experiment, runs: list[Run]) -> tuple[list[Run], list[tuple[int, str]]]:
+    """Refuse seeds whose test speakers are not those that a search with the scope `locked` sets aside.
+
+    The test speakers of the first seed are locked, for each model, augmentation and training set. Other seeds would
+    test speakers who have chosen the settings.
+    """
+    search = experiment.spec.search
+    if search is None or search.scope != "locked":
+        return runs, []
+    kept: list[Run] = []
+    refused: dict[tuple[int, str], None] = {}
+    first: dict[Path, Run] = {}
+    for run in runs:
+        if not search.searches(run.model.name):
+            kept.append(run)
+            continue
+        if run.split.fold is not None:
+            raise BadInput(
+                f"{experiment.file}: search.scope 'locked' needs one test side, and each fold of split "
+                f"'{run.split.kind}' has its own; use the scope 'nested'"
+            )
+        locked = speakers_of(first.setdefault(run.folder.parent, run).split.table, ("test",))
+        tested = speakers_of(run.split.table, ("test",))
+        if tested == locked and _parted(run.split, first[run.folder.parent].split):
+            kept.append(run)
+            continue
+        theirs, ours = (named(f"{corpus}/{actor}" for corpus, actor in one) for one in (tested, locked))
+        reason = (
+            f"tests {theirs}, but the search has locked the test speakers of seed {first[run.folder.parent].seed}: "
+            f'{ours}; use the scope "nested", one split seed with several "train_seeds", or a split that always tests '
+            "the same speakers"
+        )
+        refused[run.seed, reason] = None
+    return kept, list(refused)
+
+
+def _parted(split: Split, locked: Split) -> bool:
+    """Whether no clip tested here can have served a search on another split that tests the same speakers."""
+    if not (split.speaker_dependent or split.speakers_unknown):
+        return True
+    tested, heard = (
+        set(zip(rows["corpus"], rows["path"], strict=True))
+        for rows in (
+            split.table[split.table["split"] == "test"],
+            locked.table[locked.table["split"].isin(["train", "validation"])],
+        )
+    )
+    return not tested & heard
 
 
 def _check_chain(experiment: Experiment) -> None:
@@ -419,7 +514,7 @@ def _refuse_copies(split: Split, copies: Sequence[tuple[str, str, float]]) -> No
         )
 
 
-def _init_folder(model: ModelSpec, experiment: Experiment, folders: Folders) -> Path | None:
+def _init_folder(model: AnyModel, experiment: Experiment, folders: Folders) -> Path | None:
     """The finished run that a model starts from."""
     if model.init_from is None:
         return None

@@ -17,6 +17,7 @@ from ser_scripts.leaks import read_delimited
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.check import corpus_spec
 from ser_scripts.runs.conditions import conditioned_chain, recorded_conditions
+from ser_scripts.runs.ensemble import is_derived, refresh_derived
 from ser_scripts.runs.execute import find_device, write_clips
 from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.progress import counter
@@ -51,7 +52,7 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
         base=Path(),
         progress=counter(say, f"reading {spec.name}"),
     )
-    runs = run_folder.find_runs(folder)
+    runs = [run for run in run_folder.find_runs(folder) if not is_derived(run)]
     if not runs:
         raise BadInput(f"{folder} holds no finished run; train first")
     mapped: dict[Path, Manifest] = {}
@@ -92,6 +93,7 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
                 run.path / run_folder.RUN, run.record | {"relabelled": {**relabelled_before, spec.name: moves}}
             )
         say(f"{target}: {len(table)} clips")
+    refresh_derived(folder, say)
 
 
 def _mapped(run: run_folder.RunFolder, corpus: CorpusSpec, manifest: Manifest) -> Manifest:
@@ -161,14 +163,14 @@ def predict_clips(
 ) -> pd.DataFrame:
     """Predictions of a saved model on every clip of a manifest."""
     from ser_scripts.audio.store import open_store
-    from ser_scripts.runs.predictor import load_predictor
+    from ser_scripts.runs.predictor import load_predictor, predict
     from ser_scripts.training.probabilities import softmax
 
     where = folders()
     predictor = load_predictor(model_folder, where, device=find_device(device), report=say)
     store = open_store(manifest, predictor.sample_rate_hz, preprocess, where.cache, counter(say, "decoding"))
-    logits = predictor.logits(manifest.corpus, store, list(manifest.clips["path"]))
-    return prediction_table(manifest.clips, softmax(logits), list(predictor.labels))
+    logits, ratings = predict(predictor, manifest, store, list(manifest.clips["path"]))
+    return prediction_table(manifest.clips, softmax(logits), list(predictor.labels), ratings)
 
 
 def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]) -> list[str]:

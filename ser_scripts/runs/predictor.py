@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.errors import BadInput
+from ser_scripts.manifest import Manifest
+from ser_scripts.ratings import rating_columns
 from ser_scripts.settings import Folders
 
 
@@ -28,22 +31,38 @@ class Predictor(Protocol):
 class NetworkPredictor:
     """A whole network, which hears every clip anew."""
 
-    def __init__(self, model: Any, device: str) -> None:
-        """Take a `SerModel` that lies on the device."""
+    def __init__(self, model: Any, device: str, fit: Any = None) -> None:
+        """Take a `SerModel` that lies on the device, and a `Fit` that takes note of batches that had to be halved."""
         self.model = model
+        self.fit = fit
         self.device = device
         self.labels: tuple[str, ...] = tuple(model.labels)
         self.sample_rate_hz: int = model.encoder.sample_rate_hz
+        self.dimensions: tuple[str, ...] = model.dimensions
 
-    def logits(self, corpus: str, store: ClipStore, paths: Sequence[str]) -> NDArray[np.float32]:
-        """Logits of clips, in batches of like length."""
+    def logits(
+        self, corpus: str, store: ClipStore, paths: Sequence[str], rated: list[NDArray[np.float32]] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits of clips, in batches of like length; `rated` takes their ratings (N, D) where the model has some."""
         import torch
 
         from ser_scripts.training.data import Clip, FeatureSource
         from ser_scripts.training.loop import predict_logits
 
         source = FeatureSource([Clip(corpus, path, -1) for path in paths], {corpus: store}, self.model.encoder)
-        return predict_logits(self.model, source, self.model.spec.training, torch.device(self.device))
+        device = torch.device(self.device)
+        return predict_logits(self.model, source, self.model.spec.training, device, rated=rated, fit=self.fit)
+
+
+def predict(
+    predictor: Predictor, manifest: Manifest, store: ClipStore, paths: Sequence[str]
+) -> tuple[NDArray[np.float32], pd.DataFrame | None]:
+    """Logits (N, K) of clips of one corpus, and the columns of its ratings where the predictor has some."""
+    if not isinstance(predictor, NetworkPredictor) or not predictor.dimensions:
+        return predictor.logits(manifest.corpus, store, paths), None
+    rated: list[NDArray[np.float32]] = []
+    logits = predictor.logits(manifest.corpus, store, paths, rated)
+    return logits, rating_columns(manifest, predictor.dimensions, paths, rated)
 
 
 class HeadPredictor:
@@ -75,15 +94,21 @@ def load_predictor(folder: Path, folders: Folders, *, device: str, report: Calla
     Raises:
         BadInput: no saved model there, or it is damaged
     """
+    from ser_scripts.modeling.classical import ClassicalModel, is_classical
     from ser_scripts.modeling.frozen import FrozenModel, is_frozen
 
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder}: no saved model there (training.save_model 'none' keeps no weights)")
+    if is_classical(folder):
+        from ser_scripts.runs.train_classical import ClassicalPredictor
+
+        return ClassicalPredictor(ClassicalModel.load(folder), folders, device, report)
     if is_frozen(folder):
         return HeadPredictor(FrozenModel.load(folder), folders, device, report)
     from ser_scripts.modeling.model import SerModel
+    from ser_scripts.training.memory import Fit
     from ser_scripts.training.seeding import fix_arithmetic
 
     model = SerModel.load(folder)
     fix_arithmetic(model.spec.training.threads)
-    return NetworkPredictor(model.to(device), device)
+    return NetworkPredictor(model.to(device), device, Fit(report))

@@ -20,6 +20,7 @@ from ser_scripts.runs.plan import Plan, Run, load_experiment, make_plan
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.augmentation import Transform
 from ser_scripts.specs.base import nearest
+from ser_scripts.specs.model import ModelSpec
 
 RECORD, TEXT, PAGE = "preview.json", "preview.txt", "preview.png"
 ROWS_PER_PAGE = 10
@@ -127,6 +128,8 @@ def _runs(plan: Plan, file: Path, model: str | None) -> list[Run]:
     if not runs:
         raise BadInput(f"{file}: every split is refused, so that no model is trained; `ser check {file}` says why")
     first = runs[0]
+    if not isinstance(first.model, ModelSpec):
+        raise BadInput(f"{file}: model '{first.model.name}' is a classical one, which goes without augmentation")
     same = (first.train, first.seed, first.split.fold)
     return [run for run in runs if (run.train, run.seed, run.split.fold) == same]
 
@@ -165,7 +168,7 @@ def _variants(
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet, extract
 
     run = runs[0]
-    encoder = build_encoder(run.model.encoder, models=where.models)
+    encoder = build_encoder(run.network.encoder, models=where.models)
     table = run.split.table
     labels = list(run.labels)
     train = table[table["split"] == "train"]
@@ -197,7 +200,7 @@ def _variants(
                 FeatureSource(clips, stores, encoder),
                 seed=one.train_seed,
                 augmenter=augmenter,
-                max_seconds=one.model.training.max_seconds,
+                max_seconds=one.network.training.max_seconds,
                 num_labels=len(labels),
             )
             for epoch in range(copies):
@@ -231,6 +234,8 @@ def _rows_per_second(encoder: Any) -> float:
     """Rows of the features that a second adds."""
     from ser_scripts.training.data import extract
 
+    if encoder.fixed_seconds is not None:
+        return len(extract(encoder, np.zeros(1, dtype=np.float32))) / float(encoder.fixed_seconds)
     noise = np.random.Generator(np.random.PCG64(0)).normal(0, 0.1, 3 * encoder.sample_rate_hz).astype(np.float32)
     one, three = (len(extract(encoder, noise[: seconds * encoder.sample_rate_hz])) for seconds in (1, 3))
     return (three - one) / 2

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ser_eval import run_folder
-from ser_scripts import __version__, votes
+from ser_scripts import __version__, ratings, votes
 from ser_scripts.audio.preprocess import chain_inputs, resolve_chain
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import Manifest
@@ -30,12 +31,15 @@ from ser_scripts.runs.heard import Heard, heard_by
 from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.predictor import NetworkPredictor
 from ser_scripts.runs.progress import counter
+from ser_scripts.runs.source import recorded_source
 from ser_scripts.settings import Folders
 from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import digest
+from ser_scripts.specs.classical import ClassicalSpec
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
+from ser_scripts.specs.spectrogram import SpectrogramEncoder
 from ser_scripts.splits import write_split
-from ser_scripts.training.history import BEST, CHECKPOINTS, LAST
+from ser_scripts.training.history import BEST, CHECKPOINTS, LAST, MEMORY, Evaluation
 
 DEVICE = "device.txt"
 """In a `.partial` folder: what it was trained on so far; another device would give other bits."""
@@ -52,21 +56,27 @@ def train_run(
     loader_workers: int,
     allow_imports: Sequence[str],
     report: Callable[[str], None],
+    stop: Callable[[Sequence[Evaluation]], bool] | None = None,
 ) -> None:
-    """Train one run to its end. The caller holds the run's lock and has checked what lies in its place."""
+    """Train one run to its end, or until `stop` ends it (training/loop.py).
+
+    The caller holds the run's lock and has checked what lies in its place.
+    """
     import torch
 
     from ser_scripts.audio.store import open_store
     from ser_scripts.augment import Augmenter
+    from ser_scripts.modeling.adapters import count_parameters
     from ser_scripts.modeling.encoders import build_encoder
     from ser_scripts.modeling.losses import class_weights
     from ser_scripts.modeling.model import SerModel
     from ser_scripts.training import loop
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet
+    from ser_scripts.training.memory import Fit
     from ser_scripts.training.probabilities import softmax
     from ser_scripts.training.seeding import derive, fix_arithmetic, seed_everything
 
-    spec = run.model
+    spec = run.network
     began = datetime.datetime.now(datetime.UTC)
     clock = time.monotonic()
     fix_arithmetic(spec.training.threads)
@@ -110,12 +120,23 @@ def train_run(
             Clip(name, path, index.get(label, -1))
             for name, path, label in zip(rows["corpus"], rows["path"], rows["class_id"], strict=True)
         ]
+        if spec.ratings is not None:
+            rated = ratings.targets(run, spec.ratings, manifests)
+            clips = [replace(clip, ratings=rated[clip.corpus, clip.path]) for clip in clips]
         return FeatureSource(clips, stores, encoder)
 
     train_side = source("train")
+    adversaries: dict[tuple[str, str], int] | None = None
+    if spec.adversary is not None:
+        train_rows = table[table["split"] == "train"]
+        adversaries = ratings.adversary_classes(spec.adversary, train_rows, model=spec.name)
+        train_side.clips = [
+            replace(clip, adversary=adversaries[clip.corpus, actor])
+            for clip, actor in zip(train_side.clips, train_rows["actor"], strict=True)
+        ]
     counts: list[float] = [sum(clip.label == number for clip in train_side.clips) for number in range(len(labels))]
     if spec.loss.targets == "votes":
-        targets = _vote_targets(run, manifests)
+        targets = vote_targets_of(run, manifests)
         train_side.clips = [replace(clip, target=targets.get((clip.corpus, clip.path))) for clip in train_side.clips]
         counts = [
             sum(
@@ -124,17 +145,26 @@ def train_run(
             for number in range(len(labels))
         ]
     weights = None
-    if spec.loss.class_weights:
+    if spec.loss.class_weights and not (spec.ratings is not None and spec.ratings.only):
         # A class without a clip here is one that the task masks: the weight 1 is that of no clip.
         heard = [number for number, count in enumerate(counts) if count > 0 or run.task.across != "masked"]
         weights = torch.ones(len(counts))
         weights[heard] = class_weights([counts[number] for number in heard])
-    model = SerModel(spec, labels, encoder=encoder, class_weights=weights)
+    num_adversaries = None if adversaries is None else max(adversaries.values()) + 1
+    model = SerModel(spec, labels, encoder=encoder, class_weights=weights, num_adversaries=num_adversaries)
     if run.init_from is not None:
         _initialise_from(model, run.init_from)
     if spec.training.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     model.to(device)
+    parameters = count_parameters(model)
+    share = parameters["trained"] / parameters["total"]
+    if share < 1:
+        report(f"trains {parameters['trained']:,} of {parameters['total']:,} parameters ({share:.2%})")
+    long_clips = _long_clips(model, used, stores)
+    for line in long_clips.get("words", ()):
+        report(line)
+    fit = Fit(report)
     augmenter = (
         Augmenter(run.augmentation, seed=run.train_seed, allow_imports=allow_imports, base=run.base)
         if run.augmentation
@@ -149,7 +179,7 @@ def train_run(
             train_side,
             seed=run.train_seed,
             augmenter=augmenter,
-            max_seconds=spec.training.max_seconds,
+            max_seconds=_cut_seconds(model),
             num_labels=len(labels),
         ),
         validation=source("validation"),
@@ -158,16 +188,27 @@ def train_run(
         loader_workers=loader_workers,
         run_name=run.folder.as_posix(),
         report=report,
+        stop=stop,
+        fit=fit,
     )
     shutil.rmtree(partial / run_folder.PREDICTIONS, ignore_errors=True)  # of a condition since taken out, after a kill
     (partial / run_folder.PREDICTIONS).mkdir()
     for corpus in sorted(set(table.loc[table["split"] == "test", "corpus"])):
         test_side = source("test", corpus)
-        logits = loop.predict_logits(model, test_side, spec.training, torch.device(device))
+        rated: list[NDArray[np.float32]] = []
+        logits = loop.predict_logits(
+            model, test_side, spec.training, torch.device(device), fit=fit, step=trained.history[-1].step, rated=rated
+        )
         rows = table[(table["split"] == "test") & (table["corpus"] == corpus)]
-        predictions = prediction_table(rows, softmax(logits), labels)
+        further = ratings.rating_columns(manifests[corpus], model.dimensions, list(rows["path"]), rated)
+        predictions = prediction_table(rows, softmax(logits), labels, further)
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
-    tested_under = predict_conditions(degraded, run, prepared, NetworkPredictor(model, device), partial, device)
+    logits = loop.predict_logits(
+        model, source("validation"), spec.training, torch.device(device), fit=fit, step=trained.history[-1].step
+    )
+    rows = table[table["split"] == "validation"]
+    run_folder.write_table(partial / run_folder.VALIDATION, prediction_table(rows, softmax(logits), labels))
+    tested_under = predict_conditions(degraded, run, prepared, NetworkPredictor(model, device, fit), partial, device)
 
     if spec.training.save_model == "last":
         loop.load_weights(model, partial / LAST, torch.device(device))
@@ -176,10 +217,14 @@ def train_run(
     run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
     record = run_record(run, manifests, identity, trained, encoder.identity(), began)
     record |= {"conditions": tested_under, "device": device, "seconds": round(time.monotonic() - clock, 3)}
+    record |= {"parameters": parameters, "long_clips": long_clips, "out_of_memory": fit.events}
     record["augmentation_inputs"] = augmenter.input_sha256() if augmenter else {}
     record["preprocess_events"] = {
         corpus: store.event_counts(list(used.loc[used["corpus"] == corpus, "path"])) for corpus, store in stores.items()
     }
+    record |= ratings.record(run, spec.ratings, manifests)
+    if adversaries is not None:
+        record["adversary_classes"] = num_adversaries
     if spec.loss.targets == "votes":
         soft = sum(clip.target is not None for clip in train_side.clips)
         record["targets"] = {"votes": soft, "hard_label_for_want_of_votes": len(train_side.clips) - soft}
@@ -187,23 +232,63 @@ def train_run(
     finish(partial, final)
 
 
+def _cut_seconds(model: Any) -> float | None:
+    """To what training clips are cut."""
+    limits = (model.spec.training.max_seconds, model.window_seconds)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _long_clips(model: Any, used: pd.DataFrame, stores: Mapping[str, Any]) -> dict[str, Any]:
+    """Which clips are longer than the encoder hears at once, and what is done with them; {} where there is no limit."""
+    encoder = model.encoder
+    own, window = encoder.window_seconds, model.window_seconds
+    limit = min(filter(None, (own, window)), default=None)
+    if limit is None:
+        return {}
+    counts = {
+        str(side): sum(
+            stores[corpus].num_samples(path) > limit * encoder.sample_rate_hz
+            for corpus, path in zip(rows["corpus"], rows["path"], strict=True)
+        )
+        for side, rows in used.groupby("split", sort=True)
+    }
+    cut = _cut_seconds(model)
+    how = {
+        "training": f"cut to {cut:g} s, at a place drawn per epoch"
+        if cut is not None and cut <= limit
+        else f"windows of {limit:g} s, hidden states averaged where they overlap",
+        "evaluation": f"windows of {window:g} s, probabilities averaged"
+        if window is not None
+        else f"windows of {limit:g} s, hidden states averaged where they overlap",
+    }
+    words = [
+        f"{count} {side} clips are longer than {limit:g} s: {how['training' if side == 'train' else 'evaluation']}"
+        for side, count in counts.items()
+        if count
+    ]
+    return {"seconds": limit, "clips": counts, **how, "words": words}
+
+
 def finish(partial: Path, final: Path) -> None:
     """Remove what only a resume needs, and give the folder its name."""
     for leftover in (CHECKPOINTS, BEST):
         if (partial / leftover).is_dir():
             shutil.rmtree(partial / leftover)
-    for leftover in (LAST, DEVICE):
+    for leftover in (LAST, DEVICE, MEMORY):
         (partial / leftover).unlink(missing_ok=True)
     partial.rename(final)
 
 
-def prediction_table(rows: pd.DataFrame, probabilities: Any, labels: Sequence[str]) -> pd.DataFrame:
+def prediction_table(
+    rows: pd.DataFrame, probabilities: Any, labels: Sequence[str], ratings: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The table of one prediction file, rows by path.
 
     Args:
         rows: clips with corpus, path, actor, gender and class_id, N rows
         probabilities: (N, K), in the order of `rows` and `labels`
         labels: the K labels, sorted
+        ratings: what `ratings.rating_columns` gives for the same clips; None or without columns for a model of classes
     """
     table = rows[["corpus", "path", "actor", "gender"]].reset_index(drop=True)
     table["truth"] = rows["class_id"].to_numpy()
@@ -211,20 +296,32 @@ def prediction_table(rows: pd.DataFrame, probabilities: Any, labels: Sequence[st
     table["correct"] = (table["truth"] == table["prediction"]).astype(int)
     for number, label in enumerate(labels):
         table[run_folder.PROBABILITY_PREFIX + label] = probabilities[:, number]
+    if ratings is not None:
+        for column in ratings.columns:
+            table[column] = ratings[column].to_numpy()
     return table.sort_values("path", kind="stable")
 
 
 def _initialise_from(model: Any, run: Path) -> None:
     """Copy the weights of a finished run: all of them when its labels are the same, else the encoder's."""
+    from ser_scripts.modeling.adapters import load_plain_state, plain_state
     from ser_scripts.modeling.model import SerModel
 
     if not (run / run_folder.MODEL).is_dir():
         raise BadInput(f"init_from: {run} kept no weights (its training.save_model was 'none')")
     start = SerModel.load(run / run_folder.MODEL)
-    same_task = start.labels == model.labels
-    target, source = (model, start) if same_task else (model.encoder, start.encoder)
+    same_task = start.labels == model.labels and start.dimensions == model.dimensions
+    adversary = {name: value for name, value in model.state_dict().items() if name.startswith("adversary.")}
     try:
-        target.load_state_dict(source.state_dict())
+        if start.spec.adapter == model.spec.adapter:
+            target, source = (model, start) if same_task else (model.encoder, start.encoder)
+            target.load_state_dict(source.state_dict() | (adversary if same_task else {}))
+        else:  # an adapter of the start is merged into its weights; one of this model starts afresh on them
+            load_plain_state(model.encoder, plain_state(start.encoder))
+            if same_task:
+                rest = {name: value for name, value in start.state_dict().items() if not name.startswith("encoder.")}
+                own = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}
+                model.load_state_dict(own | rest | adversary)
     except RuntimeError as error:
         raise BadInput(
             f"init_from: the model in {run / run_folder.MODEL} is built in another way than '{model.spec.name}': "
@@ -304,14 +401,17 @@ def run_record(
         "init_from": str(run.init_from) if run.init_from else None,
         "inputs": identity["inputs"],
         "seen_speakers": sorted(map(list, heard.trained | heard.selected)),
+        "search": run.search,
+        "tuned_on": [one.model_dump(mode="json") for one in run.model.tuned_on],
         "vote_classes": _vote_classes(run, manifests),
     }
 
 
+@functools.cache  # the modules that a process has loaded stay what they are
 def _code() -> dict[str, Any]:
-    """Version, and commit and dirty flag where the package lies in a git checkout."""
+    """Version, and commit and dirty flag where the package lies in a git checkout or in an image that recorded them."""
     here = Path(__file__).resolve().parents[2]
-    commit, dirty = None, None
+    commit, dirty = recorded_source()
     if (here / ".git").exists() and shutil.which("git"):
         show, status = (
             subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=False)
@@ -337,8 +437,13 @@ def environment(device: str) -> str:
         lines += [f"gpu {torch.cuda.get_device_name()}", f"cuda {torch.version.cuda}"]
     if os.environ.get("SER_IMAGE_DIGEST"):
         lines.append(f"image {os.environ['SER_IMAGE_DIGEST']}")
-    packages = {f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}
-    return "\n".join([*lines, "", *sorted(packages, key=str.lower)]) + "\n"
+    return "\n".join([*lines, "", *_packages()]) + "\n"
+
+
+@functools.cache
+def _packages() -> list[str]:
+    """Names and versions, sorted; read once per process, since it takes a quarter of a second."""
+    return sorted({f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}, key=str.lower)
 
 
 def _cpu() -> str:
@@ -365,14 +470,15 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
     Raises:
         BadInput: naming the model and the fault
     """
+    from ser_scripts.modeling.image_weights import find_weights
     from ser_scripts.modeling.places import resolve
 
     unchecked = []
     for run in {run.model.name: run for run in runs}.values():
         spec = run.model
-        if spec.training.precision == "fp16" and device == "cpu":
+        if isinstance(spec, ModelSpec) and spec.training.precision == "fp16" and device == "cpu":
             raise BadInput(f"model '{spec.name}': training.precision 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
-        for tracker in spec.training.track:
+        for tracker in spec.training.track if isinstance(spec, ModelSpec) else ():
             if importlib.util.find_spec(tracker) is None:
                 raise BadInput(
                     f"model '{spec.name}': training.track: '{tracker}' is not installed; "
@@ -383,13 +489,22 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
             if isinstance(resolve(name, revision=spec.encoder.revision, models=folders.models), str):
                 unchecked.append(spec.name)
                 continue
+        if isinstance(spec.encoder, SpectrogramEncoder) and spec.encoder.weights is not None and not download:
+            away = find_weights(spec.encoder, models=folders.models) is None
+            if away:
+                unchecked.append(spec.name)
+                continue
         augmentations = {
             other.augmentation.name: other.augmentation
             for other in runs
             if other.model.name == spec.name and other.augmentation is not None
         }
         try:
-            if spec.frozen:
+            if isinstance(spec, ClassicalSpec):
+                from ser_scripts.runs.train_classical import check_classical
+
+                check_classical(spec, folders, augmented=list(augmentations))
+            elif spec.frozen:
                 _check_frozen(spec, folders, augmentations)
             else:
                 _check_network(run, folders, augmentations)
@@ -421,13 +536,32 @@ def _check_network(run: Run, folders: Folders, augmentations: Mapping[str, Augme
     from ser_scripts.modeling.encoders import build_encoder
     from ser_scripts.modeling.model import SerModel
 
-    encoder = build_encoder(run.model.encoder, models=folders.models)
-    model = SerModel(run.model, run.labels, encoder=encoder)
+    encoder = build_encoder(run.network.encoder, models=folders.models)
+    model = SerModel(run.network, run.labels, encoder=encoder)
     if run.init_from is not None:
         _initialise_from(model, run.init_from)
     for augmentation in augmentations.values():
+        if augmentation.batch is not None and run.network.adversary is not None:
+            raise BadInput(
+                f"augmentation '{augmentation.name}' mixes clips of several speakers, which an adversary cannot tell "
+                "apart; take 'batch' out of the one, or 'adversary' out of the other"
+            )
         if augmentation.features:
             check_features(augmentation, encoder.features(np.zeros(16000, dtype=np.float32)).shape, run.model.name)
+
+
+def check_targets(plan: Plan) -> None:
+    """Refuse models that the corpora hold nothing to train on for: votes, ratings, speakers or genders.
+
+    Raises:
+        BadInput: naming model and corpus
+    """
+    check_votes(plan)
+    ratings.check_ratings(plan)
+    for run in plan.runs:
+        if (adversary := getattr(run.model, "adversary", None)) is not None:
+            train = run.split.table[run.split.table["split"] == "train"]
+            ratings.adversary_classes(adversary, train, model=run.model.name)
 
 
 def check_votes(plan: Plan) -> None:
@@ -437,11 +571,12 @@ def check_votes(plan: Plan) -> None:
         BadInput: naming model and corpus
     """
     for run in plan.runs:
-        for corpus in run.train if run.model.loss.targets == "votes" else ():
+        soft = isinstance(run.model, ModelSpec) and run.model.loss.targets == "votes"
+        for corpus in run.train if soft else ():
             votes.check_votes(plan.manifests[corpus.name], corpus, run.task, run.model.name)
 
 
-def _vote_targets(run: Run, manifests: dict[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
+def vote_targets_of(run: Run, manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
     """Shares of the votes of every training clip that has some, by corpus and path."""
     rows = run.split.table[run.split.table["split"] == "train"]
     return {
@@ -478,19 +613,28 @@ def run_identity(
 ) -> dict[str, Any]:
     """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
     from ser_scripts.modeling.frozen import frozen_encoder
+    from ser_scripts.modeling.image_weights import locate_weights
     from ser_scripts.modeling.places import locate
 
     inputs: dict[str, Any] = {}
+    if isinstance(run.model.encoder, SpectrogramEncoder) and run.model.encoder.weights is not None:
+        inputs["encoder_sha256"] = locate_weights(run.model.encoder, models=folders.models)[1]["sha256"]
     if isinstance(run.model.encoder, PretrainedEncoder):
         inputs["encoder_sha256"] = locate(run.model.encoder, models=folders.models)[1]["sha256"]
         if run.model.frozen:
             inputs["encoder_files"] = frozen_encoder(run.model.encoder, models=folders.models).identity["files"]
+    if isinstance(run.model, ClassicalSpec):
+        from ser_scripts.runs.train_classical import input_identity
+
+        inputs |= input_identity(run.model, folders)
     if run.init_from is not None:
         inputs["init_from"] = run_folder.read_json(run.init_from / run_folder.RUN)["spec_digest"]
     if run.augmentation is not None:
         inputs["augmentation_sha256"] = _augmentation_inputs(run, allow_imports)
     if files := chain_inputs(run.experiment.preprocess, run.base):
         inputs["preprocess_sha256"] = files
+    if (rated := getattr(run.model, "ratings", None)) is not None:
+        inputs["ratings_sha256"] = ratings.ratings_sha256(run, rated, manifests)
     shas = {name: manifests[name].sha256 for name in sorted(set(run.split.table["corpus"]))}
     return {**run.resolved_spec(), "manifest_sha256": shas, "inputs": inputs}
 

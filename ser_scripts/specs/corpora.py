@@ -86,6 +86,16 @@ class CsvCorpus(OwnCorpus):
     kind: Literal["csv"]
     path: str
     """The CSV file; relative clip paths resolve against its folder, then against the working directory."""
+    rating_scale: tuple[float, float] | None = None
+    """Lowest and highest value that the columns valence, arousal and dominance can have, e.g. `[1, 5]`: the ends of the
+    raters' scale, not of the ratings that occur. Without it these columns are not read."""
+
+    @field_validator("rating_scale")
+    @classmethod
+    def _low_to_high(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not scale[0] < scale[1]:
+            raise ValueError(f"the lowest value comes first; {list(scale)} is not a scale")
+        return scale
 
 
 class AudioFolderCorpus(OwnCorpus):

@@ -11,8 +11,10 @@ from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import Spec
 from ser_scripts.specs.conditions import Conditions, same_twice
 from ser_scripts.specs.corpora import CorpusSpec
+from ser_scripts.specs.ensembles import EnsembleSpec, PriorCorrection
 from ser_scripts.specs.model import NAME_PATTERN
 from ser_scripts.specs.preprocess import PreprocessSpec
+from ser_scripts.specs.search import SearchSpec
 from ser_scripts.specs.splits import SplitSpec
 from ser_scripts.specs.task import TaskSpec
 
@@ -58,6 +60,15 @@ Seeds = Annotated[
 ]
 
 
+def _fault_of_contrasts(contrasts: tuple[tuple[str, str], ...]) -> str | None:
+    for a, b in contrasts:
+        if a == b:
+            return f"{a!r} against itself"
+    if twice := [pair for pair, count in Counter(tuple(sorted(pair)) for pair in contrasts).items() if count > 1]:
+        return f"{' and '.join(twice[0])} stand there twice"
+    return None
+
+
 class ExperimentSpec(Spec):
     """What is compared: corpora, models, augmentations, split and seeds."""
 
@@ -83,9 +94,19 @@ class ExperimentSpec(Spec):
     """What the test clips also go through, for rows of their own: short names (`clean`, `noise@10dB`, `telephone`,
     `reverb`, ...) or conditions. Clean clips are always tested; training and validation clips stay clean."""
     split: SplitSpec
+    search: SearchSpec | None = None
+    """Search for settings of the models before they are trained; see docs/tuning.md."""
+    ensembles: tuple[EnsembleSpec, ...] = ()
+    """Means of the probabilities of several models, in rows of their own."""
+    prior_correction: tuple[PriorCorrection, ...] = ()
+    """Rows of their own for every model and ensemble, with the training prior divided out (`uniform`), or replaced by
+    one that is estimated from the test clips without their labels (`estimated`, transductive)."""
     seeds: Seeds = (0,)
     allow_dropped: tuple[str, ...] = ()
     """Clips (`<corpus>/<path>`) that may be missing, unreadable, silent, ... without stopping the run."""
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Pairs of models (`<model>` or `<model>+<augmentation>`) whose difference is the question. They are the family of
+    Holm's correction in the statistics; every other pair is exploratory. When absent all pairs are one family."""
 
     @field_validator("split", mode="before")
     @classmethod
@@ -122,6 +143,7 @@ class ExperimentSpec(Spec):
             "test": [corpus.name for corpus in self.test],
             "augmentations": [item.name if item else None for item in self.augmentations],
             "classes": list(self.classes or ()),
+            "prior_correction": list(self.prior_correction),
             "train": ["+".join(corpus.name for corpus in corpora) for corpora in self.train],
             "seeds": [str(seed) for seed, *_ in self.seed_pairs()],
         }
@@ -133,10 +155,18 @@ class ExperimentSpec(Spec):
                 raise ValueError(f"{what}: {twice[0]!r} stands there twice")
         if fault := same_twice(self.conditions):
             raise ValueError(f"conditions: {fault}")
+        if fault := _fault_of_contrasts(self.contrasts):
+            raise ValueError(f"contrasts: {fault}")
         if self.classes is not None and len(self.classes) < 2:
             raise ValueError("classes: a task needs at least two")
         if self.classes is not None and self.task is not None:
             raise ValueError("'classes' is short for 'task': {'classes': [...]}; give one of the two")
+        for one in self.ensembles:
+            if one.over == "seeds" and not self.test:
+                raise ValueError(
+                    f"ensembles: the members of '{one.name}' have trained on each other's test speakers; name a corpus "
+                    "that none hears under 'test', or average \"over\": \"models\" or \"train_seeds\""
+                )
         if self.split.kind == "cross_corpus" and not self.test:
             raise ValueError("split 'cross_corpus' needs at least one corpus under 'test'")
         return self

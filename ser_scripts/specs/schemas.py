@@ -8,6 +8,7 @@ from typing import Any
 
 from ser_scripts.files import writable_folder
 from ser_scripts.specs.base import Spec
+from ser_scripts.specs.classical import ClassicalSpec
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
 from ser_scripts.specs.task import PRESETS
@@ -31,7 +32,25 @@ def schema(name: str) -> str:
     encoder = content["$defs"].get("PretrainedEncoder")
     if encoder and name == "model.json":
         content["properties"]["encoder"] = {"anyOf": content["properties"]["encoder"]["oneOf"]}
+    if name == "model.json":
+        content = _either_kind(content)
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _either_kind(network: dict[str, Any]) -> dict[str, Any]:
+    """One schema for both kinds of model; `kind` decides, so that editors show the faults of one of them."""
+    other = ClassicalSpec.model_json_schema(by_alias=True)
+    other["properties"]["$schema"] = {"type": "string"}
+    definitions = {**other.pop("$defs"), **network.pop("$defs")}
+    dialect = network.pop("$schema")
+    return {
+        "$defs": {**definitions, "ModelSpec": network, "ClassicalSpec": other},
+        "$schema": dialect,
+        "type": "object",
+        "if": {"properties": {"kind": {"const": "classical"}}, "required": ["kind"]},
+        "then": {"$ref": "#/$defs/ClassicalSpec"},
+        "else": {"$ref": "#/$defs/ModelSpec"},
+    }
 
 
 def write_schemas(folder: Path) -> list[Path]:

@@ -145,4 +145,7 @@ LABEL_ROWS = {
         ROWS[6],
     ],
     "6-class": [*ROWS[:5], _aside(5, "6-class"), ROWS[6]],
+    "attributes": [
+        replace(row, class_id="other", set_aside=None) if row.set_aside == _NO_AGREEMENT else row for row in ROWS
+    ],
 }

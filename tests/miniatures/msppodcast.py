@@ -124,4 +124,5 @@ LABEL_ROWS = {
         replace(ROWS[4], class_id="", set_aside="other is not among the labels '8-class'"),
         *ROWS[5:],
     ],
+    "attributes": [ROWS[0], replace(ROWS[1], class_id="other", set_aside=None), *ROWS[2:]],
 }
