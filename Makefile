@@ -20,7 +20,7 @@ help:
 	@echo "make leaks                          what a split that leaks speakers adds to UAR, as a table"
 	@echo "make docker-build docker-train EXP=... docker-test   the same in a container (docs/containers.md)"
 	@echo "make sbom | licences | audit | lint-containers       what is inside, its licences, known faults, style of scripts"
-	@echo "make test | lint | format | schemas | pages | lock | setup | bench-prepare | bench-stats | bench-finetune"
+	@echo "make test | lint | format | schemas | pages | lock | setup | bench | bench-prepare | bench-stats | bench-finetune"
 
 setup: .venv/.ready
 
@@ -134,6 +134,11 @@ bench-prepare: setup
 # do the statistics keep their word? Quick: under 2 minutes; ARGS=--full as docs/statistics.md prints
 bench-stats: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stats_calibration.py $(ARGS)
+
+# Speed of the frozen path and of fine-tuning against named alternatives, as ratios (SER_DATA with EmoDB, SER_MODELS)
+bench: setup
+	set -e; for what in embed heads; do $(BIN)/python benchmarks/fast_path.py $$what $(ARGS); done
+	$(MAKE) bench-finetune
 
 # Speed of training against transformers' example, passes alone, and features made anew (SER_DATA, SER_MODELS)
 bench-finetune: setup

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.features import embeddings
 from ser_scripts.features.embeddings import Embeddings, Kept, clip_key, folder_of, open_embeddings, read_index, verify
 from ser_scripts.modeling.encoders import build_encoder
-from ser_scripts.specs.model import RandomEncoder
+from ser_scripts.specs.model import PretrainedEncoder, RandomEncoder
 
 CONFIG = {
     "model_type": "whisper", "d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24,
@@ -113,6 +116,49 @@ def test_neither_workers_nor_torch_threads_change_a_bit(tmp_path: Path, workers:
         torch.set_num_threads(threads)
     for clip in wanted:
         np.testing.assert_array_equal(reference[clip_key(clip)], other[clip_key(clip)])
+
+
+@pytest.mark.parametrize("kept", [ALL, Kept("frames", layers=(2, 0))], ids=["pooled", "frames"])
+def test_in_batches_a_clip_has_the_values_that_it_has_alone(
+    tmp_path: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; `cpu:0` is a device of its own, so that the batches can be tried here."""
+    sizes: list[int] = []
+    original = embeddings._several
+    monkeypatch.setattr(embeddings, "_several", lambda e, c, *a: sizes.append(len(c)) or original(e, c, *a))
+    monkeypatch.setattr(embeddings, "BATCH_SECONDS", 1.5)
+    wanted = clips(11)
+    alone = opened(tmp_path, wanted, kept)
+    assert set(sizes) == {1}
+    sizes.clear()
+    together = opened(tmp_path, wanted, kept, device="cpu:0")
+    assert together.folder != alone.folder
+    assert sum(sizes) == 11
+    assert max(sizes) > 2
+    for clip in wanted:
+        one, other = alone[clip_key(clip)].astype(float), together[clip_key(clip)].astype(float)
+        np.testing.assert_allclose(one, other, atol=1e-5 if kept is ALL else 4e-3)
+
+
+@given(st.lists(st.integers(1, 5000), max_size=60), st.integers(1, 9000))
+def test_batches_hold_every_clip_once_and_no_more_than_fits(lengths: list[int], limit: int) -> None:
+    lengths = sorted(lengths, reverse=True)
+    made = embeddings.batches(lengths, limit)
+    assert [number for batch in made for number in batch] == list(range(len(lengths)))
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= limit
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["openai/whisper-tiny.en", "UsefulSensors/moonshine-tiny"])
+def test_real_encoders_give_a_clip_its_own_values_in_a_batch(name: str, ser_data: Path, ser_models: Path) -> None:
+    files = sorted((ser_data / "emodb").rglob("*.wav"))[:120:40]
+    samples = [soundfile.read(file, dtype="float32")[0] for file in files]
+    real = build_encoder(PretrainedEncoder(model_path_or_name=name), models=ser_models).eval()
+    together = embeddings._several(real, samples, ALL, "cpu")
+    for clip, found in zip(samples, together, strict=True):
+        alone = embeddings._one(real, clip, ALL, "cpu")
+        np.testing.assert_allclose(found, alone, atol=1e-3 * float(np.abs(alone).max()))
 
 
 def test_a_shared_clip_is_embedded_once(tmp_path: Path) -> None:

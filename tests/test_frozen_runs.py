@@ -16,8 +16,10 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs
 from ser_scripts import cli
+from ser_scripts.errors import Finding
 from ser_scripts.features import embeddings
 from ser_scripts.modeling.frozen import FrozenModel
+from ser_scripts.runs import train_frozen
 
 HEAD = {
     "layers": {"use": "search"},
@@ -118,6 +120,123 @@ def test_a_condition_can_be_added_and_another_corpus_tested_later(
     assert len(after) == 2
 
 
+def test_a_head_over_frames_leaves_a_run_that_predicts_and_is_tested_further(
+    project: Any, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    frames = model(tiny_whisper, layers={"use": "last"}, head={"kind": "frame_mlp", "hidden": 24, "dropout": 0.1})
+    file = project(frames, {**TRAINING, "epochs": 10}, seeds=[0, 1])
+    assert run("train", str(file)) == 0
+    before = predictions(tmp_path / "runs")
+    one, _ = find_runs(tmp_path / "runs" / "mini")
+    assert one.record["layer"] == 2
+    saved = FrozenModel.load(one.path / "model")
+    assert {name: value.shape for name, value in saved.weights.items() if name in ("w1", "norm_w", "w")} == {
+        "w1": (32, 24), "norm_w": (24,), "w": (24, 3),
+    }  # fmt: skip
+    assert any("-frames-" in folder.name for folder in (tmp_path / "cache" / "embeddings").iterdir())
+    content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
+    file.write_text(json.dumps(content))
+    assert run("train", str(file)) == 0
+    after = predictions(tmp_path / "runs")
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 4
+    assert run("eval", str(file)) == 0
+    assert pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")["uar"].mean() > 0.4  # three classes
+
+
+def test_a_frame_head_over_an_encoder_that_hears_every_clip_is_refused(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", str(project({"head": {"kind": "frame_mlp"}}))) == 2
+    assert "head.kind 'frame_mlp' goes with a frozen encoder" in capsys.readouterr().err
+
+
+def test_votes_are_trained_on_and_clips_without_are_counted(
+    project: Any, tiny_whisper: Path, tmp_path: Path, mini_corpus: Path
+) -> None:
+    table = pd.read_csv(mini_corpus / "clips.csv")
+    for label in ("angry", "happy", "sad"):
+        table[f"votes_{label}"] = [3 if own == label else 1 for own in table["class_id"]]
+    table.loc[table["path"].str.contains("b1.wav"), [f"votes_{label}" for label in ("angry", "happy", "sad")]] = 0
+    voted = tmp_path / "voted"
+    shutil.copytree(mini_corpus, voted)
+    table.to_csv(voted / "clips.csv", index=False)
+    train = [{"kind": "csv", "name": "voted", "path": str(voted / "clips.csv")}]
+    soft = model(tiny_whisper, loss={"targets": "votes"}, head={"kind": "linear", "layer_norm": True})
+    assert run("train", str(project(soft, TRAINING, train=train, name="soft"))) == 0
+    assert run("train", str(project({**soft, "loss": {}}, TRAINING, train=train, name="hard"))) == 0
+    (one,), (other,) = (find_runs(tmp_path / "runs" / name) for name in ("soft", "hard"))
+    counts = one.record["targets"]
+    assert counts["votes"] + counts["hard_label_for_want_of_votes"] == one.record["n_clips"]["train"]
+    assert counts["hard_label_for_want_of_votes"] == one.record["n_clips"]["train"] / 4
+    assert "targets" not in other.record
+    weights = [FrozenModel.load(two.path / "model").weights for two in (one, other)]
+    assert not np.array_equal(weights[0]["w"], weights[1]["w"])
+    assert weights[0]["norm_w"].shape == (32,)
+
+
+def test_runs_are_written_in_portions_and_a_failure_leaves_the_earlier_ones(
+    project: Any, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 2})
+    assert run("train", str(file)) == 0
+    at_once = predictions(tmp_path / "runs")
+    (tmp_path / "runs").rename(tmp_path / "before")
+    monkeypatch.setattr(train_frozen, "HEADS_AT_ONCE", 3)  # three hidden states: one run
+    original, calls = train_frozen.train_heads, []
+
+    def fails_in_the_end(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Finding("the loss of a head is not finite")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(train_frozen, "train_heads", fails_in_the_end)
+    assert run("train", str(file)) == 1
+    assert len(find_runs(tmp_path / "runs" / "mini")) == 2
+    assert run("train", str(file)) == 0
+    assert predictions(tmp_path / "runs") == at_once
+
+
+def test_embed_fills_the_cache_ahead(
+    project: Any, tiny_whisper: Path, tmp_path: Path, mini_corpus: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = project(model(tiny_whisper), TRAINING, seeds=[0, 1], conditions=["telephone"])
+    assert run("embed", str(file), "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"tiny: 1\d\d clips, 1\d\d distinct, 0 of them there before; 1\d\d embedded in .* s on cpu", said)
+    assert re.search(r"0\.\d MB in .*-pooled-", said)
+    assert run("embed", str(file), "--device", "cpu") == 0
+    assert "; 0 embedded in" in capsys.readouterr().out
+    monkeypatch.setattr(embeddings, "_one", lambda *a: pytest.fail("a clip was embedded again"))
+    assert run("train", str(file), "--device", "cpu") == 0
+    assert run("embed", "tiny.json", "--corpus", str(mini_corpus / "clips.csv"), "--device", "cpu") == 0
+    assert "tiny: 96 clips, 96 distinct, 96 of them there before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiny.json"], "a model JSON says nothing of clips; name them with --corpus"),
+        (["mini.json", "--corpus", "emodb"], "--corpus goes with a model JSON"),
+        (["other/mini.json"], "none of its models has a frozen encoder"),
+        (["other/tiny.json", "--corpus", "emodb"], "the model is not frozen"),
+    ],
+)
+def test_embed_says_what_it_lacks(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str],
+    message: str,
+) -> None:  # fmt: skip
+    project()
+    (tmp_path / "other").mkdir()
+    for name in ("tiny.json", "mini.json"):
+        shutil.move(tmp_path / name, tmp_path / "other" / name)
+    project(model(tiny_whisper))
+    assert run("embed", *arguments) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_mean_and_deviation_are_pooled_side_by_side(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:
     both = model(tiny_whisper, pooling={"kind": "mean_std"}, layers={"use": 1}, head={"kind": "linear"})
     assert run("train", str(project(both, TRAINING, seeds=[0]))) == 0
@@ -131,6 +250,13 @@ def test_mean_and_deviation_are_pooled_side_by_side(project: Any, tiny_whisper: 
         ({"layers": {"use": 3}}, {}, "layers.use: .* has no layer 3; valid: 0 to 2"),
         ({"pooling": {"kind": "ecapa"}}, {}, "pooling.kind 'ecapa' .* does not go with a frozen encoder"),
         ({"head": {"batch_norm": True}}, {}, "head.batch_norm does not go with a frozen encoder"),
+        ({"head": {"kind": "frame_mlp"}}, {}, "'frame_mlp' reads one hidden state: .* not 'search'"),
+        (
+            {"head": {"kind": "frame_mlp"}, "layers": {"use": 1}, "pooling": {"kind": "max"}},
+            {},
+            "'frame_mlp' takes the mean of its logits over time",
+        ),
+        ({"head": {"kind": "frame_mlp", "layer_norm": True}}, {}, "a 'frame_mlp' has its own layer norm"),
         ({}, {"accumulation": 2}, "training.accumulation does not go with a frozen encoder"),
         ({}, {"precision": "bf16"}, "training.precision 'bf16' does not go with a frozen encoder"),
     ],

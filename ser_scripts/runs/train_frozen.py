@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,21 +23,31 @@ from ser_scripts.runs.conditions import Prepared, open_conditions, predict_condi
 from ser_scripts.runs.plan import Run
 from ser_scripts.runs.predictor import HeadPredictor
 from ser_scripts.runs.progress import counter
-from ser_scripts.runs.train_run import DEVICE, environment, finish, prediction_table, run_record
+from ser_scripts.runs.train_run import (
+    DEVICE,
+    environment,
+    finish,
+    prediction_table,
+    run_record,
+    vote_targets_of,
+)
 from ser_scripts.settings import Folders
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.splits import write_split
-from ser_scripts.training.heads import HeadJob, TrainedHead, train_heads
+from ser_scripts.training.heads import Frames, HeadJob, Inputs, TrainedHead, train_heads
 from ser_scripts.training.history import Trained, select, write_history
 from ser_scripts.training.probabilities import softmax
+
+HEADS_AT_ONCE = 64
+"""Heads are trained in portions of about this many, and the run folders of a portion written before the next."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Embeddings of all clips of some corpora."""
 
-    values: NDArray[np.float32]
-    """(N, L, D)"""
+    values: Inputs
+    """(N, L, D), or frames"""
     rows: Mapping[tuple[str, str], int]
     """(corpus, path) -> row"""
 
@@ -52,7 +62,7 @@ def embed_table(
     device: str,
     report: Callable[[str], None],
 ) -> Table:
-    """Embeddings of clips, from the cache where they are there.
+    """Embeddings of clips in memory; those that the cache does not hold are computed.
 
     Args:
         spec: the model
@@ -63,6 +73,25 @@ def embed_table(
         device: where the encoder runs
         report: takes a line of progress
     """
+    found, keys = embed_clips(spec, encoder, stores, clips, folders, device=device, report=report)
+    rows = {clip: row for row, clip in enumerate(clips)}
+    if kept(spec, encoder).form == "frames":
+        return Table(_frames(found, keys), rows)
+    values = found.table(keys)
+    return Table(values.reshape(len(values), values.shape[1], -1), rows)
+
+
+def embed_clips(
+    spec: ModelSpec,
+    encoder: FrozenEncoder,
+    stores: Mapping[str, ClipStore],
+    clips: Sequence[tuple[str, str]],
+    folders: Folders,
+    *,
+    device: str,
+    report: Callable[[str], None],
+) -> tuple[Embeddings, list[str]]:
+    """The cache with all these clips in it, and each clip's key there; arguments as of `embed_table`."""
 
     def build() -> Any:
         from ser_scripts.modeling.encoders import build_encoder
@@ -71,18 +100,54 @@ def embed_table(
 
     samples = [stores[corpus][path] for corpus, path in clips]
     keys = [clip_key(one) for one in samples]
-    found: Embeddings = open_embeddings(
+    found = open_embeddings(
         samples,
         keys,
         encoder.identity,
-        kept(spec),
+        kept(spec, encoder),
         folders.cache,
         build,
         device=device,
         progress=counter(report, f"embedding with {encoder.identity['name']}"),
     )
-    values = found.table(keys)
-    return Table(values.reshape(len(values), values.shape[1], -1), {clip: row for row, clip in enumerate(clips)})
+    return found, keys
+
+
+def _frames(found: Embeddings, keys: Sequence[str]) -> Frames:
+    """The frames of all clips in memory, half precision as they are kept."""
+    parts = [found[key][:, 0] for key in keys]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    values = np.concatenate(parts) if parts else np.empty((0, found.shape[-1]), dtype=np.float16)
+    return Frames(values, starts)
+
+
+def open_stores(
+    runs: Sequence[Run],
+    clips: Sequence[tuple[str, str]],
+    manifests: Mapping[str, Manifest],
+    encoder: FrozenEncoder,
+    folders: Folders,
+    report: Callable[[str], None],
+) -> dict[str, ClipStore]:
+    """The decoded clips of every corpus that `clips` name, as the runs' experiment preprocesses them."""
+    return {
+        corpus: open_store(
+            manifests[corpus],
+            encoder.sample_rate_hz,
+            runs[0].experiment.preprocess,
+            folders.cache,
+            counter(report, f"decoding {corpus}"),
+            base=runs[0].base,
+        )
+        for corpus in sorted({corpus for corpus, _ in clips})
+    }
+
+
+def clips_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(corpus, path) of every clip on some side of some run, sorted."""
+    tables = {run.split.sha256: run.split.table for run in runs}.values()
+    used = [table.loc[table["split"] != "unused", ["corpus", "path"]] for table in tables]
+    return sorted({clip for table in used for clip in table.itertuples(index=False, name=None)})
 
 
 def train_frozen(
@@ -104,70 +169,79 @@ def train_frozen(
     """
     began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     first = runs[0][0]
-    assert isinstance(first.model.encoder, PretrainedEncoder)
-    encoder = frozen_encoder(first.model.encoder, models=folders.models)
-    used = sorted(
-        {
-            clip
-            for run, *_ in runs
-            for clip in run.split.table.loc[run.split.table["split"] != "unused", ["corpus", "path"]].itertuples(
-                index=False, name=None
+    model = _spec(first)
+    assert isinstance(model.encoder, PretrainedEncoder)
+    encoder = frozen_encoder(model.encoder, models=folders.models)
+    plain = [run for run, *_ in runs]
+    used = clips_of(plain)
+    stores = open_stores(plain, used, manifests, encoder, folders, report)
+    table = embed_table(model, encoder, stores, used, folders, device=device, report=report)
+    truths = _truths(plain, table)
+    votes = _votes(plain, manifests) if model.loss.targets == "votes" else {}
+    targets = _targets(truths, table, votes, len(first.labels))
+    jobs = [_candidates(run, table, targets) for run in plain]
+    shared = (time.monotonic() - clock) / len(runs)
+    total, done = sum(map(len, jobs)), 0
+    for portion in _portions(jobs):
+        clock = time.monotonic()
+        trained = train_heads(
+            table.values,
+            truths,
+            len(first.labels),
+            [job for number in portion for job in jobs[number]],
+            head=model.head,
+            loss=model.loss,
+            training=model.training,
+            targets=targets if votes else None,
+        )
+        done += len(trained)
+        report(f"{done} of {total} heads trained")
+        heads = iter(trained)
+        for number in portion:
+            run, identity, prepared = runs[number]
+            head = _choose(list(itertools.islice(heads, len(jobs[number]))), model)
+            soft = sum(clip in votes for clip in _clips(run, "train")) if votes else None
+            _write(
+                run,
+                identity,
+                prepared,
+                manifests,
+                stores,
+                folders,
+                encoder,
+                table,
+                head,
+                soft,
+                began,
+                device,
+                report,
             )
-        }
-    )
-    stores = {
-        corpus: open_store(
-            manifests[corpus],
-            encoder.sample_rate_hz,
-            first.experiment.preprocess,
-            folders.cache,
-            counter(report, f"decoding {corpus}"),
-            base=first.base,
-        )
-        for corpus in sorted({corpus for corpus, _ in used})
-    }
-    table = embed_table(first.model, encoder, stores, used, folders, device=device, report=report)
-    jobs: list[HeadJob] = []
-    owners: list[int] = []
-    truths = _truths(runs, table)
-    for number, (run, *_) in enumerate(runs):
-        candidates = _candidates(run, table, truths)
-        jobs += candidates
-        owners += [number] * len(candidates)
-    model = first.model
-    trained = train_heads(
-        table.values,
-        truths,
-        len(first.labels),
-        jobs,
-        head=model.head,
-        loss=model.loss,
-        training=model.training,
-        workers=os.cpu_count() or 1,
-        progress=lambda done, total: report(f"{done} of {total} heads trained") if done == total else None,
-    )
-    for number, (run, identity, prepared) in enumerate(runs):
-        mine = [head for head, owner in zip(trained, owners, strict=True) if owner == number]
-        _write(
-            run,
-            identity,
-            prepared,
-            manifests,
-            stores,
-            folders,
-            encoder,
-            table,
-            _choose(mine, run.model),
-            began,
-            device,
-            report,
-        )
-    seconds = round((time.monotonic() - clock) / len(runs), 3)
-    for run, *_ in runs:
-        partial = _partial(run, folders)
-        record = run_folder.read_json(partial / run_folder.RUN) | {"seconds": seconds}
-        run_folder.write_json(partial / run_folder.RUN, record)
-        finish(partial, folders.runs / run.folder)
+        seconds = round(shared + (time.monotonic() - clock) / len(portion), 3)
+        for number in portion:
+            run = runs[number][0]
+            partial = _partial(run, folders)
+            record = run_folder.read_json(partial / run_folder.RUN) | {"seconds": seconds}
+            run_folder.write_json(partial / run_folder.RUN, record)
+            finish(partial, folders.runs / run.folder)
+
+
+def _spec(run: Run) -> ModelSpec:
+    """The model of a run, which has a frozen encoder."""
+    assert isinstance(run.model, ModelSpec)
+    return run.model
+
+
+def _portions(jobs: Sequence[Sequence[HeadJob]]) -> list[list[int]]:
+    """Numbers of runs, in portions of `HEADS_AT_ONCE` heads or a little more."""
+    portions: list[list[int]] = [[]]
+    heads = 0
+    for number, mine in enumerate(jobs):
+        if heads >= HEADS_AT_ONCE:
+            portions.append([])
+            heads = 0
+        portions[-1].append(number)
+        heads += len(mine)
+    return portions
 
 
 def _partial(run: Run, folders: Folders) -> Path:
@@ -175,33 +249,52 @@ def _partial(run: Run, folders: Folders) -> Path:
     return final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
 
 
-def _truths(runs: Sequence[tuple[Run, dict[str, Any], Prepared]], table: Table) -> NDArray[np.int64]:
+def _truths(runs: Sequence[Run], table: Table) -> NDArray[np.int64]:
     """Index of every clip's label; -1 for clips whose label the task does not have."""
-    index = {label: number for number, label in enumerate(runs[0][0].labels)}
+    index = {label: number for number, label in enumerate(runs[0].labels)}
     truths = np.full(len(table.values), -1, dtype=np.int64)
-    for run, *_ in runs:
-        clips = run.split.table[run.split.table["split"] != "unused"]
-        for corpus, path, label in clips[["corpus", "path", "class_id"]].itertuples(index=False, name=None):
+    for clips in {run.split.sha256: run.split.table for run in runs}.values():
+        used = clips[clips["split"] != "unused"]
+        for corpus, path, label in used[["corpus", "path", "class_id"]].itertuples(index=False, name=None):
             truths[table.rows[corpus, path]] = index.get(label, -1)
     return truths
 
 
-def _side(run: Run, table: Table, side: str) -> NDArray[np.int64]:
+def _votes(runs: Sequence[Run], manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
+    """Shares of the raters' votes of every clip that some run trains on and that has some."""
+    return {clip: shares for run in runs for clip, shares in vote_targets_of(run, manifests).items()}
+
+
+def _targets(
+    truths: NDArray[np.int64], table: Table, votes: Mapping[tuple[str, str], tuple[float, ...]], num_labels: int
+) -> NDArray[np.float32]:
+    """The distribution over labels that each clip is trained on: its votes, or its label where it has none, (N, K)."""
+    targets = np.eye(num_labels, dtype=np.float32)[truths]
+    for clip, shares in votes.items():
+        targets[table.rows[clip]] = shares
+    return targets
+
+
+def _clips(run: Run, side: str) -> list[tuple[str, str]]:
     clips = run.split.table[run.split.table["split"] == side]
-    return np.array([table.rows[clip] for clip in zip(clips["corpus"], clips["path"], strict=True)], dtype=np.int64)
+    return list(zip(clips["corpus"], clips["path"], strict=True))
 
 
-def _candidates(run: Run, table: Table, truths: NDArray[np.int64]) -> list[HeadJob]:
+def _side(run: Run, table: Table, side: str) -> NDArray[np.int64]:
+    return np.array([table.rows[clip] for clip in _clips(run, side)], dtype=np.int64)
+
+
+def _candidates(run: Run, table: Table, targets: NDArray[np.float32]) -> list[HeadJob]:
     """The trainings of one run: one, or one per layer when validation is to choose."""
-    spec, train = run.model, _side(run, table, "train")
-    num_states = table.values.shape[1]
+    spec, train = _spec(run), _side(run, table, "train")
+    weights = np.ones(len(run.labels), dtype=np.float32)
     if spec.loss.class_weights:
         from ser_scripts.modeling.losses import class_weights
 
-        counts = np.bincount(truths[train], minlength=len(run.labels))
-        weights = class_weights(counts.tolist()).numpy()
-    else:
-        weights = np.ones(len(run.labels), dtype=np.float32)
+        counts = targets[train].sum(axis=0, dtype=np.float64)
+        # A class without a clip here is one that the task masks: the weight 1 is that of no clip.
+        heard = (counts > 0) | (run.task.across != "masked")
+        weights[heard] = class_weights(counts[heard].tolist()).numpy()
     rate = spec.training.head_learning_rate or spec.training.learning_rate
     job = HeadJob(
         seed=run.train_seed,
@@ -212,6 +305,9 @@ def _candidates(run: Run, table: Table, truths: NDArray[np.int64]) -> list[HeadJ
         weight_decay=spec.training.weight_decay,
     )
     use = spec.layers.use
+    if isinstance(table.values, Frames):
+        return [replace(job, layer=0)]  # the one that is kept
+    num_states = table.values.shape[1]
     if use == "weighted":
         return [job]
     if use == "search":
@@ -234,6 +330,7 @@ def _write(
     encoder: FrozenEncoder,
     table: Table,
     head: TrainedHead,
+    soft: int | None,
     began: datetime.datetime,
     device: str,
     report: Callable[[str], None],
@@ -246,14 +343,21 @@ def _write(
     run_folder.write_text(partial / DEVICE, device)
     write_split(run.split, partial)
     write_history(partial / run_folder.HISTORY, head.history)
-    model = FrozenModel(run.model, run.labels, head.layer, head.weights, encoder.identity)
+    spec = _spec(run)
+    wanted = kept(spec, encoder)
+    layer = wanted.layers[0] if wanted.layers else head.layer
+    model = FrozenModel(spec, run.labels, layer, head.weights, encoder.identity)
     clips = run.split.table
     tested = clips[clips["split"] == "test"]
     for corpus in sorted(set(tested["corpus"])):
         rows = tested[tested["corpus"] == corpus]
         index = [table.rows[clip] for clip in zip(rows["corpus"], rows["path"], strict=True)]
-        predictions = prediction_table(rows, softmax(model.logits(table.values[index])), list(run.labels))
+        predictions = prediction_table(rows, softmax(model.logits(_some(table.values, index))), list(run.labels))
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
+    rows = clips[clips["split"] == "validation"]
+    index = [table.rows[clip] for clip in zip(rows["corpus"], rows["path"], strict=True)]
+    validation = prediction_table(rows, softmax(model.logits(_some(table.values, index))), list(run.labels))
+    run_folder.write_table(partial / run_folder.VALIDATION, validation)
     degraded = open_conditions(run, run.experiment.conditions, prepared, folders, encoder.sample_rate_hz, report)
     predictor = HeadPredictor(model, folders, device, report)
     tested_under = predict_conditions(degraded, run, prepared, predictor, partial, device)
@@ -265,9 +369,20 @@ def _write(
     )
     used = clips[clips["split"] != "unused"]
     record |= {"conditions": tested_under, "device": device, "seconds": 0.0, "augmentation_inputs": {}}
-    record["layer"] = head.layer
+    record["layer"] = layer
+    if soft is not None:
+        record["targets"] = {"votes": soft, "hard_label_for_want_of_votes": record["n_clips"]["train"] - soft}
     record["preprocess_events"] = {
         corpus: stores[corpus].event_counts(list(used.loc[used["corpus"] == corpus, "path"]))
         for corpus in sorted(set(used["corpus"]))
     }
     run_folder.write_json(partial / run_folder.RUN, record)
+
+
+def _some(values: Inputs, rows: Sequence[int]) -> Inputs:
+    """The embeddings, or frames, of some clips."""
+    if not isinstance(values, Frames):
+        return values[list(rows)]
+    parts = [values.values[values.starts[row] : values.starts[row + 1]] for row in rows]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    return Frames(np.concatenate(parts), starts)

@@ -1,17 +1,20 @@
-"""Many heads at once: linear or MLP classifiers over cached, pooled embeddings, trained side by side.
+"""Many small heads over cached hidden states: each trained by itself, by hand-written steps on one flat buffer.
 
-A training of a head is a few thousand tiny matrix products, and most of its time is spent between them. So `GROUP`
-trainings (seeds, folds, hyper-parameters, layers) go through one batched product. Each has its own clips, order of
-clips, initial weights, dropout, learning rate, schedule, selection and early stopping, and its own standardisation,
-taken from its training clips. The number of trainings in a group is always the same (a smaller group is filled up with
-repetitions) and so is every shape in it, so that a training gives the same bits alone and in any company.
+A training of a head is a few thousand tiny matrix products, so that what lies between them decides how long it takes.
+All weights of a head therefore lie in one buffer, as do its gradient and the moments of AdamW: one call updates them,
+another clips them. The backward pass is written out (tests compare it with autograd), dropout draws 16 bits per number,
+and losses are looked at once per epoch. Trainings run side by side in threads, one core each; they share the table of
+hidden states and nothing else, so that a training gives the same bits alone and in any company.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,11 +27,35 @@ from ser_scripts.training.history import Evaluation, select, should_stop
 from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive
 
-GROUP = 16
-"""Trainings that go through one batched product."""
-_CHUNK = 128
-"""Clips of every training that are evaluated at once."""
+MEMORY_BYTES = 2 << 30
+"""What the standardised hidden states of the trainings that run side by side may take; with more there are fewer
+trainings at once."""
+_CHUNK = 512
+"""Clips that are evaluated at once."""
 _EPSILON = 1e-6
+_ALIGNED = 16
+"""Floats: each weight starts at a multiple of 64 bytes, since the last bits of a product may depend on it."""
+_NORM_EPSILON = 1e-5
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one hidden state of all clips, one clip behind the other."""
+
+    values: NDArray[np.float16]
+    """(frames of all clips, D)"""
+    starts: NDArray[np.int64]
+    """Where each clip begins, and at the end where the last one ends, (N + 1,)."""
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.starts) - 1
+
+
+Inputs = NDArray[np.float32] | Frames
+"""Pooled hidden states of all clips, (N, L, D), or the frames of one."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +78,15 @@ class TrainedHead:
     """What a training leaves behind: the weights of the selected evaluation, and the whole history."""
 
     weights: dict[str, NDArray[np.float32]]
-    """`mean`, `scale` (L, D); `layer_weights` (L,) where learned; `w1`, `b1` of an MLP; `w`, `b` of the last map."""
+    """`mean`, `scale` (L, D); `layer_weights` (L,) where learned; `norm_w`, `norm_b` of a layer norm; `w1`, `b1` of an
+    MLP; `w` (width, K), `b` of the last map."""
     history: list[Evaluation]
     selected: Evaluation
     layer: int | None
 
 
-@dataclass
-class _Group:
-    """The trainings of one batched product and their state."""
-
-    jobs: Sequence[HeadJob]
-    parameters: dict[str, torch.Tensor]
-    mean: torch.Tensor  # (G, 1, L, D)
-    scale: torch.Tensor
-    layers: torch.Tensor | None  # (G,), None: weighted
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[list[Evaluation]] = field(default_factory=list)
-    rates: list[Callable[[int], float]] = field(default_factory=list)
-    """Learning rate of each training at a number of updates."""
-
-
 def train_heads(
-    table: NDArray[np.float32],
+    inputs: Inputs,
     labels: NDArray[np.int64],
     num_labels: int,
     jobs: Sequence[HeadJob],
@@ -81,153 +94,255 @@ def train_heads(
     head: HeadSpec,
     loss: LossSpec,
     training: TrainingSpec,
-    workers: int = 1,
+    targets: NDArray[np.float32] | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[TrainedHead]:
     """Train every job; the result of one does not depend on the others, their order, or the number of workers.
 
     Args:
-        table: embeddings of all clips, (N, L, D)
+        inputs: embeddings of all clips, (N, L, D); their frames for the head `frame_mlp`
         labels: index of each clip's label, (N,); -1 for clips that no job trains or validates on
         num_labels: K
         jobs: the trainings; all with a layer, or all with learned layer weights
-        head: the head's form; `linear` or `mlp`
+        head: the head's form
         loss: class weights and label smoothing
         training: epochs, batch size, schedule, selection, early stopping
-        workers: threads that train groups side by side
+        targets: the distribution over labels that each clip is trained on, (N, K); its label when None. Validation
+            always compares with labels.
+        workers: threads that train side by side; one per core when None
         progress: called with (trainings done, trainings in all)
 
     Raises:
         Finding: a loss is not finite
     """
-    whole = torch.from_numpy(np.require(table, np.float32, ["C", "W"]))
-    truth = torch.tensor(labels)
-    groups = [jobs[start : start + GROUP] for start in range(0, len(jobs), GROUP)]
-    done = 0
+    table = inputs if isinstance(inputs, Frames) else torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
+    wanted = np.eye(num_labels, dtype=np.float32)[labels] if targets is None else targets
     out: list[TrainedHead] = []
 
-    def one(group: Sequence[HeadJob]) -> list[TrainedHead]:
-        return _train_group(whole, truth, num_labels, group, head, loss, training)
+    def one(job: HeadJob) -> TrainedHead:
+        with torch.inference_mode():
+            return _train(_network(table, job, head), job, labels, wanted, head, loss, training)
 
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for trained in pool.map(one, groups):
-                out += trained
-                done += len(trained)
+        with ThreadPoolExecutor(
+            min(workers, _fitting(table, jobs)), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for trained in pool.map(one, jobs):
+                out.append(trained)
                 if progress is not None:
-                    progress(done, len(jobs))
+                    progress(len(out), len(jobs))
     finally:
         torch.set_num_threads(threads)
     return out
 
 
 def head_logits(
-    table: NDArray[np.float32], weights: dict[str, NDArray[np.float32]], layer: int | None, head: HeadSpec
+    inputs: Inputs, weights: Mapping[str, NDArray[np.float32]], layer: int | None, head: HeadSpec
 ) -> NDArray[np.float32]:
-    """Logits of clips under one trained head: table (N, L, D) -> (N, K)."""
+    """Logits of clips under one trained head: embeddings (N, L, D), or frames, -> (N, K)."""
     with torch.inference_mode():
-        parameters = {
-            name: torch.from_numpy(value)[None] for name, value in weights.items() if name not in ("mean", "scale")
-        }
-        mean, scale = torch.from_numpy(weights["mean"])[None, None], torch.from_numpy(weights["scale"])[None, None]
-        out = []
-        for start in range(0, len(table), _CHUNK):
-            x = torch.from_numpy(
-                np.ascontiguousarray(
-                    table[start : start + _CHUNK] if layer is None else table[start : start + _CHUNK, layer : layer + 1]
+        parameters = {name: torch.from_numpy(value) for name, value in weights.items()}
+        parameters["w"] = parameters["w"].T.contiguous()
+        mean, scale = parameters.pop("mean"), parameters.pop("scale")
+        clips = np.arange(len(inputs))
+        if isinstance(inputs, Frames):
+            return _frame_logits(torch.from_numpy(inputs.values), inputs.starts, clips, mean, scale, parameters).numpy()
+        table = torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
+        out = [
+            _forward(_standardised(table, clips[start : start + _CHUNK], layer, mean, scale), parameters, head, [])[0]
+            for start in range(0, len(clips), _CHUNK)
+        ]
+        return torch.cat(out).numpy() if out else np.empty((0, len(weights["b"])), dtype=np.float32)
+
+
+# One training
+
+
+class _Network(Protocol):
+    """A head, what it reads, and its backward pass."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
+        """Of every weight; those with weight decay have two axes. `w` is stored as (K, width)."""
+        ...
+
+    def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
+        """Initial weights are uniform in +- this; None: zeros, or ones for the scale of a norm."""
+        ...
+
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+        """Logits (B, K) of training clips, given by their places in the training side; keeps what `backward` needs."""
+        ...
+
+    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
+        """Write the gradient of every weight, given that of the logits (B, K)."""
+        ...
+
+    def evaluate(self, parameters: Weights) -> torch.Tensor:
+        """Logits of the validation side."""
+        ...
+
+
+class _Flat:
+    """Weights, gradient and moments of one head in four buffers, each weight a view; those with weight decay first."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        order = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, name == "layer_weights"))
+        places, end, self.decayed, self.head_end = {}, 0, 0, 0
+        for name in order:
+            places[name] = end
+            end += -(-int(np.prod(shapes[name])) // _ALIGNED) * _ALIGNED
+            if len(shapes[name]) >= 2:
+                self.decayed = end
+            if name != "layer_weights":
+                self.head_end = end
+        self.values, self.slope, self.first, self.second, self.best = (torch.zeros(end) for _ in range(5))
+        self.steps = torch.zeros(())
+        self.parameters, self.gradients, self.best_parameters = (
+            {name: _view(flat, places[name], shapes[name]) for name in shapes}
+            for flat in (self.values, self.slope, self.best)
+        )
+
+    def update(self, rate: float, weight_decay: float, clip: float | None) -> None:
+        """One AdamW step (Loshchilov & Hutter 2019) with the gradient, which is first clipped to a norm."""
+        if clip is not None:
+            norm = float(torch.linalg.vector_norm(self.slope))
+            if norm > clip:
+                self.slope.mul_(clip / (norm + 1e-6))
+        self.steps += 1
+        cut = self.decayed if weight_decay else 0
+        for part, decay in ((slice(0, cut), weight_decay), (slice(cut, None), 0.0)):
+            if (values := self.values[part]).numel():
+                torch._fused_adamw_(
+                    [values],
+                    [self.slope[part]],
+                    [self.first[part]],
+                    [self.second[part]],
+                    [],
+                    [self.steps],
+                    lr=rate,
+                    beta1=0.9,
+                    beta2=0.999,
+                    weight_decay=decay,
+                    eps=1e-8,
+                    amsgrad=False,
+                    maximize=False,
                 )
-            )[None]
-            out.append(_forward((x - mean) * scale, parameters, head, ())[0])
-        return torch.cat(out).numpy()
 
 
-def _train_group(
-    table: torch.Tensor,
-    truth: torch.Tensor,
-    num_labels: int,
-    jobs: Sequence[HeadJob],
+def _view(flat: torch.Tensor, start: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return flat[start : start + int(np.prod(shape))].view(shape)
+
+
+class _Dropout:
+    """Masks of one epoch of one training: each number is kept with probability 1 - share (to 1 / 131,072), scaled."""
+
+    def __init__(self, seed: int, epoch: int, share: float) -> None:
+        self.generator = np.random.Generator(np.random.SFC64(derive("dropout", seed, epoch)))
+        self.bar = round(share * (1 << 16)) - (1 << 15)
+        self.factor = 1 / (1 - share)
+
+    def mask(self, *shape: int) -> torch.Tensor:
+        """The next mask."""
+        return self.fill(torch.empty(shape))
+
+    def fill(self, out: torch.Tensor) -> torch.Tensor:
+        """The next mask, written into a tensor."""
+        size = out.numel()
+        drawn = self.generator.integers(0, 1 << 64, size=-(-size // 4), dtype=np.uint64).view(np.int16)[:size]
+        torch.ge(torch.from_numpy(drawn).view(out.shape), self.bar, out=out)
+        return out.mul_(self.factor)
+
+
+def _network(table: torch.Tensor | Frames, job: HeadJob, head: HeadSpec) -> _Network:
+    return _FrameHead(table, job, head) if isinstance(table, Frames) else _VectorHead(table, job, head)
+
+
+def _train(
+    network: _Network,
+    job: HeadJob,
+    labels: NDArray[np.int64],
+    targets: NDArray[np.float32],
     head: HeadSpec,
     loss: LossSpec,
     spec: TrainingSpec,
-) -> list[TrainedHead]:
-    real = len(jobs)
-    jobs = [*jobs, *[jobs[0]] * (GROUP - real)]
-    group = _start(table, num_labels, jobs, head)
-    parameters = {name: value.requires_grad_(True) for name, value in group.parameters.items()}
-    moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in parameters.items()}
-    class_weights = torch.from_numpy(np.stack([job.class_weights for job in jobs]))  # (G, K)
-    size = spec.batch_size
-    batches = [-(-len(job.train) // size) for job in jobs]
-    updates = np.zeros(GROUP, dtype=np.int64)
-    total = np.array([max(1, int(np.ceil(spec.epochs * number))) for number in batches])
-    stopped = np.zeros(GROUP, dtype=bool)
-    group.history = [[] for _ in jobs]
-    group.rates = [
-        _rate(spec, job.learning_rate, int(all_), number, history)
-        for job, all_, number, history in zip(jobs, total, batches, group.history, strict=True)
-    ]
-    validation = _gather(table, group, [job.validation for job in jobs], pad=_CHUNK)
+) -> TrainedHead:
+    num_labels, size, clips = targets.shape[1], spec.batch_size, len(job.train)
+    flat = _start(network, job, num_labels)
+    batches = -(-clips // size)
+    total = max(1, int(np.ceil(spec.epochs * batches)))
+    history: list[Evaluation] = []
+    rate = _rate(spec, job.learning_rate, total, batches, history)
+    goal = torch.from_numpy(_goal(targets[job.train], job.class_weights, loss.label_smoothing))  # (n, K)
+    share = torch.full((clips, 1), 1 / size)  # of each clip in the mean over its batch, by place in the epoch
+    share[(batches - 1) * size :] = 1 / (clips - (batches - 1) * size)
+    top = targets[job.train].argmax(axis=1)
+    log_p = torch.empty(clips, num_labels)
+    done = 0
     for epoch in range(int(np.ceil(spec.epochs))):
-        orders = [
-            np.random.Generator(np.random.PCG64(derive("order", job.seed, epoch))).permutation(job.train)
-            for job in jobs
-        ]
-        sums, hits, seen = np.zeros(GROUP), np.zeros(GROUP), np.zeros(GROUP)
-        for batch in range(max(batches)):
-            rows = np.zeros((GROUP, size), dtype=np.int64)
-            valid = np.zeros((GROUP, size), dtype=bool)
-            for number, order in enumerate(orders):
-                part = order[batch * size : (batch + 1) * size]
-                rows[number, : len(part)], valid[number, : len(part)] = part, True
-            active = valid.any(axis=1) & ~stopped & (updates < total)
-            if not active.any():
-                continue
-            index, mask = torch.from_numpy(rows), torch.from_numpy(valid)
-            target = truth[index]
-            masks = _dropout(jobs, epoch, batch, size, _dropped_widths(head, table), head.dropout)
-            logits = _forward(_take(table, group, index), parameters, head, masks)
-            losses = _losses(logits, target, mask, class_weights, loss.label_smoothing)  # (G, B)
-            counts = mask.sum(dim=1).clamp_min(1)
-            objective = (losses.sum(dim=1) / counts).sum()
+        order = np.random.Generator(np.random.PCG64(derive("order", job.seed, epoch))).permutation(clips)
+        rows = torch.from_numpy(order)
+        wanted = goal[rows]
+        scaled = wanted * share
+        weight = scaled.sum(dim=1, keepdim=True)
+        dropout = _Dropout(job.seed, epoch, head.dropout) if head.dropout else None
+        seen = 0
+        for start in range(0, min(clips, (total - done) * size), size):
+            seen = min(start + size, clips)
+            logits = network.forward(flat.parameters, rows[start:seen], dropout)
+            torch.log_softmax(logits, 1, out=log_p[start:seen])
+            slope = log_p[start:seen].exp().mul_(weight[start:seen]).sub_(scaled[start:seen])
+            network.backward(slope, flat.parameters, flat.gradients)
             if head.l2:
-                objective = objective + head.l2 * sum(
-                    p.square().sum() for name, p in parameters.items() if name != "layer_weights"
-                )
-            gradients = dict(zip(parameters, torch.autograd.grad(objective, list(parameters.values())), strict=True))
-            with torch.no_grad():
-                sums += np.where(active, losses.sum(dim=1).double().numpy(), 0.0)
-                hits += np.where(active, ((logits.argmax(-1) == target) & mask).sum(dim=1).numpy(), 0)
-                seen += np.where(active, counts.numpy(), 0)
-                _update(parameters, gradients, moments, group, spec, updates, active)
-            updates += active
-        if not np.isfinite(sums).all():
+                flat.slope[: flat.head_end].add_(flat.values[: flat.head_end], alpha=2 * head.l2)
+            flat.update(rate(done), job.weight_decay, spec.gradient_clip)
+            done += 1
+        loss_sum = -float((wanted[:seen] * log_p[:seen]).sum(dtype=torch.float64))
+        if not np.isfinite(loss_sum):
             raise Finding("the loss of a head is not finite; lower training.learning_rate")
-        _evaluate(
-            group,
-            parameters,
-            validation,
-            truth,
-            jobs,
-            head,
-            spec,
-            epoch,
-            stopped,
-            updates,
-            sums / seen.clip(1),
-            hits / seen.clip(1),
-            num_labels,
+        hits = int((log_p[:seen].argmax(dim=1).numpy() == top[order[:seen]]).sum())
+        val_loss, val_accuracy, val_uar = _scores(network.evaluate(flat.parameters), labels[job.validation])
+        history.append(
+            Evaluation(
+                step=done,
+                epoch=float(min(epoch + 1, spec.epochs)),
+                train_loss=loss_sum / seen,
+                train_accuracy=hits / seen,
+                val_loss=val_loss,
+                val_accuracy=val_accuracy,
+                val_uar=val_uar,
+                learning_rate=rate(done),
+                seconds=0.0,
+            )
         )
-        stopped |= np.array([should_stop(history, spec.early_stopping) for history in group.history])
-        if stopped[:real].all():
+        if select(history, spec.select) == len(history) - 1:
+            flat.best.copy_(flat.values)
+        if should_stop(history, spec.early_stopping):
             break
-    out = []
-    for number, job in enumerate(jobs[:real]):
-        weights = {name: value[number].numpy().copy() for name, value in group.best.items()}
-        weights |= {"mean": group.mean[number, 0].numpy().copy(), "scale": group.scale[number, 0].numpy().copy()}
-        history = group.history[number]
-        out.append(TrainedHead(weights, history, history[select(history, spec.select)], job.layer))
-    return out
+    weights = {name: value.numpy().copy() for name, value in flat.best_parameters.items()}
+    weights |= {"w": np.ascontiguousarray(weights["w"].T), "mean": network.mean.numpy(), "scale": network.scale.numpy()}
+    return TrainedHead(weights, history, history[select(history, spec.select)], job.layer)
+
+
+def _start(network: _Network, job: HeadJob, num_labels: int) -> _Flat:
+    """Initial weights; those of a map are drawn as (width, K), whatever way they are stored."""
+    shapes = network.shapes(num_labels)
+    flat = _Flat(shapes)
+    for name, shape in shapes.items():
+        bound = network.bound(name, shape)
+        if bound is None:
+            flat.parameters[name].fill_(float(name == "norm_w"))
+            continue
+        generator = torch.Generator().manual_seed(derive("init", job.seed, name))
+        drawn = torch.empty(shape[::-1] if name == "w" else shape).uniform_(-bound, bound, generator=generator)
+        flat.parameters[name].copy_(drawn.T if name == "w" else drawn)
+    return flat
 
 
 def _rate(
@@ -238,191 +353,333 @@ def _rate(
     return lambda step: peak * factor(step)
 
 
-def _start(table: torch.Tensor, num_labels: int, jobs: Sequence[HeadJob], head: HeadSpec) -> _Group:
-    """Initial weights and the standardisation of each job's training clips."""
-    layers = None if jobs[0].layer is None else torch.tensor([job.layer for job in jobs])
-    means, scales = [], []
-    for job in jobs:
-        own = table[torch.from_numpy(job.train)]
-        own = own if job.layer is None else own[:, job.layer : job.layer + 1]
-        means.append(own.mean(dim=0, dtype=torch.float64).float())
-        scales.append((1 / own.double().std(dim=0, correction=0).clamp_min(_EPSILON)).float())
-    width = table.shape[2]
-    shapes: dict[str, tuple[int, ...]] = {}
-    if layers is None:
-        shapes["layer_weights"] = (table.shape[1],)
-    if head.kind == "mlp":
-        shapes |= {"w1": (width, head.hidden), "b1": (head.hidden,)}
-        width = head.hidden
-    shapes |= {"w": (width, num_labels), "b": (num_labels,)}
-    parameters = {}
-    for name, shape in shapes.items():
-        rows = []
-        for job in jobs:
-            generator = torch.Generator().manual_seed(derive("init", job.seed, name))
-            fan_in = {"w": width, "b": width, "w1": table.shape[2], "b1": table.shape[2]}.get(name)
-            bound = 0.0 if fan_in is None else fan_in**-0.5
-            rows.append(
-                torch.empty(shape).uniform_(-bound, bound, generator=generator) if bound else torch.zeros(shape)
-            )
-        parameters[name] = torch.stack(rows)
-    return _Group(jobs, parameters, torch.stack(means)[:, None], torch.stack(scales)[:, None], layers)
+def _goal(targets: NDArray[np.float32], class_weights: NDArray[np.float32], smoothing: float) -> NDArray[np.float32]:
+    """T such that a clip's loss is -sum of T(k) log p(k): the cross-entropies with each label in the target.
+
+    Each weighs as much as its share of the target times its class weight, and `smoothing` of it is spread over all
+    labels. The gradient of the loss by the logits is then sum(T) p - T.
+    """
+    weighted = targets * class_weights
+    spread = weighted.sum(axis=1, keepdims=True) * np.float32(smoothing / targets.shape[1])
+    goal: NDArray[np.float32] = (weighted * np.float32(1 - smoothing) + spread).astype(np.float32)
+    return goal
 
 
-def _take(table: torch.Tensor, group: _Group, index: torch.Tensor) -> torch.Tensor:
-    """Standardised embeddings of clips, index (G, B) -> (G, B, L, D)."""
-    found = table[index] if group.layers is None else table[index, group.layers[:, None]][:, :, None]
-    return (found - group.mean) * group.scale
+def _scores(logits: torch.Tensor, truth: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Loss, accuracy and UAR of the validation side; the loss without class weights and smoothing."""
+    log_p = logits.double().log_softmax(dim=1).numpy()
+    num_labels = log_p.shape[1]
+    cells = np.bincount(truth * num_labels + log_p.argmax(axis=1), minlength=num_labels**2)
+    confusion = cells.reshape(num_labels, num_labels)
+    loss = float(-log_p[np.arange(len(truth)), truth].sum() / len(truth))
+    return loss, float(np.trace(confusion) / len(truth)), present_uar_of_counts(confusion)
 
 
-def _gather(
-    table: torch.Tensor, group: _Group, clips: Sequence[NDArray[np.int64]], *, pad: int
-) -> list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.bool_]]]:
-    """The clips of every job in chunks of one shape: embeddings (G, pad, L, D), their indices, and which are real."""
-    chunks = []
-    for start in range(0, max(len(rows) for rows in clips), pad):
-        index = np.zeros((GROUP, pad), dtype=np.int64)
-        valid = np.zeros((GROUP, pad), dtype=bool)
-        for number, rows in enumerate(clips):
-            part = rows[start : start + pad]
-            index[number, : len(part)], valid[number, : len(part)] = part, True
-        chunks.append((_take(table, group, torch.from_numpy(index)), index, valid))
-    return chunks
+# Heads over pooled vectors
+
+
+class _VectorHead:
+    """`linear` and `mlp`: training and validation side standardised with the training clips of the job."""
+
+    def __init__(self, table: torch.Tensor, job: HeadJob, head: HeadSpec) -> None:
+        self.head, self.weighted = head, job.layer is None
+        layers = range(table.shape[1]) if job.layer is None else [job.layer]
+        rows = torch.from_numpy(job.train)
+        means, scales = [], []
+        for layer in layers:
+            own = table[rows, layer].double()
+            means.append(own.mean(dim=0).float())
+            scales.append((1 / own.std(dim=0, correction=0).clamp_min(_EPSILON)).float())
+        self.mean, self.scale = torch.stack(means), torch.stack(scales)
+        self.train = _standardised(table, job.train, job.layer, self.mean, self.scale)
+        self.validation = _standardised(table, job.validation, job.layer, self.mean, self.scale)
+        self.width, self.num_layers = table.shape[2], table.shape[1]
+        self.saved: _Saved
+
+    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
+        width, shapes = self.width, dict[str, tuple[int, ...]]()
+        if self.weighted:
+            shapes["layer_weights"] = (self.num_layers,)
+        if self.head.layer_norm:
+            shapes |= {"norm_w": (width,), "norm_b": (width,)}
+        if self.head.kind == "mlp":
+            shapes |= {"w1": (width, self.head.hidden), "b1": (self.head.hidden,)}
+            width = self.head.hidden
+        return shapes | {"w": (num_labels, width), "b": (num_labels,)}
+
+    def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
+        last = self.head.hidden if self.head.kind == "mlp" else self.width
+        fan_in = {"w1": self.width, "b1": self.width, "w": last, "b": last}.get(name)
+        return None if fan_in is None else fan_in**-0.5
+
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+        widths = [self.width, *([self.head.hidden] if self.head.kind == "mlp" else [])]
+        masks = [dropout.mask(len(rows), width) for width in widths] if dropout else []
+        logits, self.saved = _forward(self.train.index_select(0, rows), parameters, self.head, masks)
+        return logits
+
+    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
+        _backward(slope, self.saved, parameters, gradients, self.head)
+
+    def evaluate(self, parameters: Weights) -> torch.Tensor:
+        parts = [_forward(part, parameters, self.head, [])[0] for part in torch.split(self.validation, _CHUNK)]
+        return torch.cat(parts)
+
+
+def _standardised(
+    table: torch.Tensor, clips: NDArray[np.int64], layer: int | None, mean: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Embeddings of clips, (n, D) of one layer or (n, L, D) of all."""
+    rows = torch.from_numpy(clips)
+    if layer is None:
+        return table[rows].sub_(mean).mul_(scale)
+    return table[rows, layer].sub_(mean[0]).mul_(scale[0])
+
+
+@dataclass
+class _Saved:
+    """What the backward pass needs of the forward pass."""
+
+    x: torch.Tensor
+    masks: list[torch.Tensor]
+    mixed: torch.Tensor
+    norm: tuple[torch.Tensor, torch.Tensor] | None
+    first: torch.Tensor
+    """Input of the first linear map."""
+    before: torch.Tensor | None
+    """Of the activation."""
+    last: torch.Tensor
+    """Input of the last linear map."""
 
 
 def _forward(
-    x: torch.Tensor, parameters: dict[str, torch.Tensor], head: HeadSpec, masks: Sequence[torch.Tensor]
-) -> torch.Tensor:
-    """(G, B, L, D) -> logits (G, B, K); `masks` are those of dropout before and, in an MLP, behind the hidden layer."""
+    x: torch.Tensor, parameters: Weights, head: HeadSpec, masks: list[torch.Tensor]
+) -> tuple[torch.Tensor, _Saved]:
+    """Standardised vectors (B, D), or (B, L, D) of all layers -> logits (B, K).
+
+    `masks` are those of dropout before and, in an MLP, behind the hidden layer; none in evaluation.
+    """
+    mixed, norm, before = x, None, None
     if "layer_weights" in parameters:
-        hidden = torch.einsum("gbld,gl->gbd", x, parameters["layer_weights"].softmax(dim=-1))
-    else:
-        hidden = x[:, :, 0]
+        mixed = torch.matmul(parameters["layer_weights"].softmax(dim=0), x)
+    hidden = mixed
+    if head.layer_norm:
+        hidden, *statistics = torch.native_layer_norm(
+            mixed, mixed.shape[-1:], parameters["norm_w"], parameters["norm_b"], _NORM_EPSILON
+        )
+        norm = (statistics[0], statistics[1])
     if head.kind == "linear" and head.relu:
         hidden = hidden.relu()
     if masks:
         hidden = hidden * masks[0]
+    first = hidden
     if head.kind == "mlp":
-        hidden = torch.baddbmm(parameters["b1"][:, None], hidden, parameters["w1"])
-        hidden = torch.nn.functional.gelu(hidden)
+        before = torch.addmm(parameters["b1"], hidden, parameters["w1"])
+        hidden = _activation(before, head)
         if masks:
             hidden = hidden * masks[1]
-    return torch.baddbmm(parameters["b"][:, None], hidden, parameters["w"])
+    logits = torch.addmm(parameters["b"], hidden, parameters["w"].T)
+    return logits, _Saved(x, masks, mixed, norm, first, before, hidden)
 
 
-def _dropped_widths(head: HeadSpec, table: torch.Tensor) -> list[int]:
-    return [int(table.shape[2]), *([head.hidden] if head.kind == "mlp" else [])]
+def _activation(before: torch.Tensor, head: HeadSpec) -> torch.Tensor:
+    if head.activation == "gelu":
+        return torch.nn.functional.gelu(before)
+    return before.relu() if head.activation == "relu" else before
 
 
-def _dropout(
-    jobs: Sequence[HeadJob], epoch: int, batch: int, size: int, widths: Sequence[int], share: float
-) -> list[torch.Tensor]:
-    """Masks (G, B, width) that keep a number with probability 1 - share, scaled; none without dropout."""
-    if not share:
-        return []
-    masks = []
-    for place, width in enumerate(widths):
-        rows = []
-        for job in jobs:
-            generator = torch.Generator().manual_seed(derive("dropout", job.seed, epoch, batch, place))
-            rows.append(torch.empty(size, width).bernoulli_(1 - share, generator=generator) / (1 - share))
-        masks.append(torch.stack(rows))
-    return masks
-
-
-def _losses(
-    logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, class_weights: torch.Tensor, smoothing: float
-) -> torch.Tensor:
-    """Weighted cross-entropy of each clip, 0 where there is none: (G, B)."""
-    log_p = logits.log_softmax(dim=-1)
-    safe = target.clamp_min(0)
-    picked = -log_p.gather(2, safe[..., None])[..., 0]
-    if smoothing:
-        picked = (1 - smoothing) * picked - smoothing * log_p.mean(dim=-1)
-    return picked * class_weights.gather(1, safe) * mask
-
-
-def _update(
-    parameters: dict[str, torch.Tensor],
-    gradients: dict[str, torch.Tensor],
-    moments: dict[str, tuple[torch.Tensor, torch.Tensor]],
-    group: _Group,
-    spec: TrainingSpec,
-    updates: NDArray[np.int64],
-    active: NDArray[np.bool_],
-) -> None:
-    """One AdamW step (Loshchilov & Hutter 2019) of every active training; the others stay as they are."""
-    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
-    rates = np.array([rate(int(done)) for rate, done in zip(group.rates, updates, strict=True)])
-    steps = updates + 1
-    rate = torch.from_numpy(np.where(active, rates, 0.0)).float()
-    decay = torch.tensor([job.weight_decay for job in group.jobs])
-    bias1 = torch.from_numpy(1 - beta1**steps).float()
-    bias2 = torch.from_numpy(np.sqrt(1 - beta2**steps)).float()
-    if spec.gradient_clip is not None:
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)  # (G,)
-        clip = (spec.gradient_clip / (norms + 1e-6)).clamp(max=1.0)
-        gradients = {name: g * clip.view(-1, *[1] * (g.ndim - 1)) for name, g in gradients.items()}
-    on = torch.from_numpy(active)
-    for name, value in parameters.items():
-        shape = (-1, *[1] * (value.ndim - 1))
-        gradient, (first, second), here = gradients[name], moments[name], on.view(shape)
-        first.copy_(torch.where(here, beta1 * first + (1 - beta1) * gradient, first))
-        second.copy_(torch.where(here, beta2 * second + (1 - beta2) * gradient.square(), second))
-        step = (first / bias1.view(shape)) / (second.sqrt() / bias2.view(shape) + epsilon)
-        if value.ndim > 2:  # no decay on biases and layer weights
-            step = step + decay.view(shape) * value
-        value.sub_(torch.where(here, rate.view(shape) * step, torch.zeros(())))
-
-
-def _evaluate(
-    group: _Group,
-    parameters: dict[str, torch.Tensor],
-    validation: list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.bool_]]],
-    truth: torch.Tensor,
-    jobs: Sequence[HeadJob],
-    head: HeadSpec,
-    spec: TrainingSpec,
-    epoch: int,
-    stopped: NDArray[np.bool_],
-    updates: NDArray[np.int64],
-    train_loss: NDArray[np.float64],
-    train_accuracy: NDArray[np.float64],
-    num_labels: int,
-) -> None:
-    """A row of history for every training that goes on, and its weights where it is the best so far."""
-    losses, confusion = np.zeros(GROUP), np.zeros((GROUP, num_labels, num_labels), dtype=np.int64)
-    with torch.inference_mode():
-        for x, index, valid in validation:
-            log_p = _forward(x, parameters, head, ()).double().log_softmax(dim=-1).numpy()  # (G, B, K)
-            target = truth.numpy()[index]
-            predicted = log_p.argmax(axis=-1)
-            picked = np.take_along_axis(log_p, np.maximum(target, 0)[..., None], axis=-1)[..., 0]
-            losses -= np.where(valid, picked, 0.0).sum(axis=1)
-            for number in range(GROUP):
-                here = valid[number]
-                np.add.at(confusion[number], (target[number][here], predicted[number][here]), 1)
-    if not group.best:
-        group.best = {name: value.detach().clone() for name, value in parameters.items()}
-    for number, job in enumerate(jobs):
-        if stopped[number]:
-            continue
-        row = Evaluation(
-            step=int(updates[number]),
-            epoch=float(min(epoch + 1, spec.epochs)),
-            train_loss=float(train_loss[number]),
-            train_accuracy=float(train_accuracy[number]),
-            val_loss=float(losses[number] / len(job.validation)),
-            val_accuracy=float(np.trace(confusion[number]) / confusion[number].sum()),
-            val_uar=present_uar_of_counts(confusion[number]),
-            learning_rate=group.rates[number](int(updates[number])),
-            seconds=0.0,
+def _backward(slope: torch.Tensor, saved: _Saved, parameters: Weights, gradients: Weights, head: HeadSpec) -> None:
+    """Gradients of all weights, given that of the logits, (B, K)."""
+    torch.mm(slope.T, saved.last, out=gradients["w"])
+    torch.sum(slope, 0, out=gradients["b"])
+    onwards = "layer_weights" in parameters or head.layer_norm
+    if head.kind == "mlp":
+        assert saved.before is not None
+        slope = torch.mm(slope, parameters["w"])
+        if saved.masks:
+            slope.mul_(saved.masks[1])
+        if head.activation == "gelu":
+            slope = torch.ops.aten.gelu_backward(slope, saved.before)
+        elif head.activation == "relu":
+            slope.mul_(saved.before > 0)
+        torch.mm(saved.first.T, slope, out=gradients["w1"])
+        torch.sum(slope, 0, out=gradients["b1"])
+    if not onwards:
+        return
+    slope = torch.mm(slope, parameters["w1"].T if head.kind == "mlp" else parameters["w"])
+    if saved.masks:
+        slope.mul_(saved.masks[0])
+    if head.kind == "linear" and head.relu:
+        slope.mul_(saved.first > 0)  # a number that dropout has zeroed has no slope any more
+    if saved.norm is not None:
+        slope, norm_w, norm_b = torch.ops.aten.native_layer_norm_backward(
+            slope,
+            saved.mixed,
+            saved.mixed.shape[-1:],
+            *saved.norm,
+            parameters["norm_w"],
+            parameters["norm_b"],
+            [True, True, True],
         )
-        history = group.history[number]
-        history.append(row)
-        if select(history, spec.select) == len(history) - 1:
-            for name, value in parameters.items():
-                group.best[name][number] = value[number].detach()
+        gradients["norm_w"].copy_(norm_w)
+        gradients["norm_b"].copy_(norm_b)
+    if "layer_weights" in parameters:
+        by_layer = torch.bmm(saved.x, slope[:, :, None]).sum(dim=0)[:, 0]
+        weights = parameters["layer_weights"].softmax(dim=0)
+        gradients["layer_weights"].copy_(weights * (by_layer - (weights * by_layer).sum()))
 
 
-__all__ = ["GROUP", "HeadJob", "TrainedHead", "head_logits", "train_heads"]
+# The head over frames
+
+
+class _FrameHead:
+    """`frame_mlp`: linear -> layer norm -> GELU -> dropout -> linear in every frame, logits averaged over a clip.
+
+    Clips of a batch lie one behind the other, so that nothing is padded. Since the last map is linear, the mean over
+    frames is taken before it.
+    """
+
+    def __init__(self, frames: Frames, job: HeadJob, head: HeadSpec) -> None:
+        self.head, self.starts, self.job = head, frames.starts, job
+        self.values = torch.from_numpy(frames.values)
+        self.width = frames.values.shape[1]
+        count, total, squares = 0, torch.zeros(self.width).double(), torch.zeros(self.width).double()
+        for clip in job.train:  # one pass; hidden states are far from the sizes where this loses digits
+            own = self.values[frames.starts[clip] : frames.starts[clip + 1]].double()
+            count, total, squares = count + len(own), total + own.sum(dim=0), squares + own.square().sum(dim=0)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+        self.mean, self.scale = mean.float()[None], (1 / deviation.clamp_min(_EPSILON)).float()[None]
+        self.buffers: dict[str, torch.Tensor] = {}
+        self.ends: list[int] = []
+
+    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
+        hidden = self.head.hidden
+        return {
+            "w1": (self.width, hidden),
+            "b1": (hidden,),
+            "norm_w": (hidden,),
+            "norm_b": (hidden,),
+            "w": (num_labels, hidden),
+            "b": (num_labels,),
+        }
+
+    def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
+        if name == "w1":  # Glorot & Bengio 2010
+            return float((6 / sum(shape)) ** 0.5)
+        fan_in = {"b1": self.width, "w": self.head.hidden, "b": self.head.hidden}.get(name)
+        return None if fan_in is None else float(fan_in**-0.5)
+
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+        clips = self.job.train[rows.numpy()]
+        self.lengths = torch.from_numpy(self.starts[clips + 1] - self.starts[clips])
+        self.ends = np.cumsum(self.lengths.numpy()).tolist()
+        x = _frames_of(self.values, self.starts, clips, self.mean, self.scale, self._room("x", self.width))
+        before, active, mask = (self._room(name, self.head.hidden) for name in ("before", "active", "mask"))
+        torch.addmm(parameters["b1"], x, parameters["w1"], out=before)
+        normed = self._room("normed", self.head.hidden)
+        self.statistics = [self._room(name, 1) for name in ("mean", "spread")]
+        torch.ops.aten.native_layer_norm.out(
+            before,
+            before.shape[-1:],
+            parameters["norm_w"],
+            parameters["norm_b"],
+            _NORM_EPSILON,
+            out0=normed,
+            out1=self.statistics[0],
+            out2=self.statistics[1],
+        )
+        torch.ops.aten.gelu.out(normed, out=active)
+        self.masked = dropout is not None
+        if dropout is not None:
+            active.mul_(dropout.fill(mask))
+        self.pooled = torch.empty(len(clips), self.head.hidden)
+        for row, (start, end) in zip(self.pooled, pairwise([0, *self.ends]), strict=True):
+            torch.mean(active[start:end], 0, out=row)
+        return torch.addmm(parameters["b"], self.pooled, parameters["w"].T)
+
+    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
+        torch.mm(slope.T, self.pooled, out=gradients["w"])
+        torch.sum(slope, 0, out=gradients["b"])
+        by_clip = torch.mm(slope, parameters["w"]).div_(self.lengths[:, None])
+        slope, before, normed = (self._room(name, self.head.hidden) for name in ("active", "before", "normed"))
+        for row, (start, end) in zip(by_clip, pairwise([0, *self.ends]), strict=True):
+            slope[start:end] = row
+        if self.masked:
+            slope.mul_(self._room("mask", self.head.hidden))
+        torch.ops.aten.gelu_backward.grad_input(slope, normed, grad_input=slope)
+        torch.ops.aten.native_layer_norm_backward.out(
+            slope,
+            before,
+            before.shape[-1:],
+            *self.statistics,
+            parameters["norm_w"],
+            parameters["norm_b"],
+            [True, True, True],
+            out0=normed,
+            out1=gradients["norm_w"],
+            out2=gradients["norm_b"],
+        )
+        torch.mm(self._room("x", self.width).T, normed, out=gradients["w1"])
+        torch.sum(normed, 0, out=gradients["b1"])
+
+    def _room(self, name: str, width: int) -> torch.Tensor:
+        """A buffer for the frames of the present batch, (F, width): kept, since batches differ in length, and memory
+        that is taken and given back in ever other sizes is scattered and grows."""
+        frames = self.ends[-1]
+        if name not in self.buffers or len(self.buffers[name]) < frames:
+            self.buffers[name] = torch.empty(frames + frames // 4, width)
+        return self.buffers[name][:frames]
+
+    def evaluate(self, parameters: Weights) -> torch.Tensor:
+        return _frame_logits(self.values, self.starts, self.job.validation, self.mean, self.scale, parameters)
+
+
+def _frames_of(
+    values: torch.Tensor,
+    starts: NDArray[np.int64],
+    clips: NDArray[np.int64],
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    """Standardised frames of clips, one clip behind the other, written into `out`, (F, D)."""
+    end = 0
+    for clip in clips:
+        part = values[starts[clip] : starts[clip + 1]]
+        start, end = end, end + len(part)
+        out[start:end] = part
+    return out.sub_(mean).mul_(scale)
+
+
+def _frame_logits(
+    values: torch.Tensor,
+    starts: NDArray[np.int64],
+    clips: NDArray[np.int64],
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    parameters: Weights,
+) -> torch.Tensor:
+    """Logits of clips, (n, K); each clip alone, so that they do not depend on the others."""
+    pooled = torch.empty(len(clips), parameters["w1"].shape[1])
+    for row, clip in zip(pooled, clips, strict=True):
+        room = torch.empty(int(starts[clip + 1] - starts[clip]), values.shape[1])
+        x = _frames_of(values, starts, np.array([clip]), mean, scale, room)
+        before = torch.addmm(parameters["b1"], x, parameters["w1"])
+        normed = torch.native_layer_norm(
+            before, before.shape[-1:], parameters["norm_w"], parameters["norm_b"], _NORM_EPSILON
+        )[0]
+        torch.mean(torch.nn.functional.gelu(normed), 0, out=row)
+    return torch.addmm(parameters["b"], pooled, parameters["w"].T)
+
+
+def _fitting(table: torch.Tensor | Frames, jobs: Sequence[HeadJob]) -> int:
+    """How many trainings fit into `MEMORY_BYTES` at once, at least one."""
+    if isinstance(table, Frames) or not jobs:
+        return max(1, len(jobs))
+    layers = table.shape[1] if jobs[0].layer is None else 1
+    clips = max(len(job.train) + len(job.validation) for job in jobs)
+    return int(max(1, min(len(jobs), MEMORY_BYTES // (clips * layers * table.shape[2] * 4))))
+
+
+__all__ = ["Frames", "HeadJob", "Inputs", "TrainedHead", "head_logits", "train_heads"]
