@@ -361,9 +361,7 @@ def _check_one_spec(runs: list[RunFolder]) -> None:
     """Refuse to average over runs of one model that were made from different specs, data or encoder weights."""
     first: dict[tuple[str, str, tuple[str, ...]], tuple[RunFolder, dict[str, Any]]] = {}
     for run in runs:
-        fixed = without_searched(
-            {key: value for key, value in run.spec.items() if key not in VARIES_WITHIN_A_MODEL}
-        )
+        fixed = without_searched({key: value for key, value in run.spec.items() if key not in VARIES_WITHIN_A_MODEL})
         other, known = first.setdefault(_model_key(run), (run, fixed))
         if fixed != known:
             where, old, new = _first_difference(known, fixed)

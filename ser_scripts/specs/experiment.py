@@ -165,7 +165,7 @@ class ExperimentSpec(Spec):
             if one.over == "seeds" and not self.test:
                 raise ValueError(
                     f"ensembles: the members of '{one.name}' have trained on each other's test speakers; name a corpus "
-                    "that none hears under 'test', or average \"over\": \"models\" or \"train_seeds\""
+                    'that none hears under \'test\', or average "over": "models" or "train_seeds"'
                 )
         if self.split.kind == "cross_corpus" and not self.test:
             raise ValueError("split 'cross_corpus' needs at least one corpus under 'test'")
