@@ -100,6 +100,18 @@ def test_the_order_of_trainings_does_not_matter(order: list[int]) -> None:
         assert same(shuffled[place], plain[number])
 
 
+def test_more_linear_heads_than_go_into_a_group_with_dropout_and_unequal_stops() -> None:
+    head = HeadSpec(dropout=0.3)
+    training = TRAINING.model_copy(
+        update={"epochs": 15, "early_stopping": EarlyStoppingSpec(metric="val_loss", patience=1, min_delta=0.0)}
+    )
+    jobs = [job(number, number % 3, learning_rate=0.05 if number % 2 else 0.01) for number in range(40)]
+    together = train(jobs, head, training, workers=2)
+    assert len({len(found.history) for found in together}) > 2
+    for number in (0, 1, 17, 38, 39):
+        assert same(train([jobs[number]], head, training)[0], together[number])
+
+
 class Plain(nn.Module):
     """A head as anybody would write it; masks of dropout are given."""
 
@@ -182,7 +194,7 @@ def ordinary(
     step = 0
     for epoch in range(int(training.epochs)):
         order = np.random.Generator(np.random.PCG64(derive("order", one.seed, epoch))).permutation(one.train)
-        dropout = heads._Dropout(one.seed, epoch, head.dropout)
+        dropout = heads.Dropout(one.seed, epoch, head.dropout)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             for group in optimiser.param_groups:
@@ -224,6 +236,7 @@ def agree(found: TrainedHead, model: Plain) -> None:
 
 FORMS = {
     "linear": HeadSpec(),
+    "linear-dropout": HeadSpec(dropout=0.3, l2=0.01),
     "linear-norm-dropout": HeadSpec(layer_norm=True, dropout=0.3),
     "linear-bare": HeadSpec(relu=False, l2=0.01),
     "mlp": HeadSpec(kind="mlp", hidden=8),
@@ -328,12 +341,12 @@ def test_a_head_over_frames_learns_and_gives_the_same_bits_in_any_company() -> N
 @given(st.floats(0.01, 0.95), st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_dropout_keeps_its_share_and_the_mean(share: float, seed: int) -> None:
-    mask = heads._Dropout(seed, 0, share).mask(200, 501)
+    mask = heads.Dropout(seed, 0, share).mask(200, 501)
     kept = (mask > 0).float().mean().item()
     assert abs(kept - (1 - share)) < 0.01
     np.testing.assert_allclose(mask.unique(), [0, 1 / (1 - share)], rtol=1e-6)
-    assert torch.equal(mask, heads._Dropout(seed, 0, share).mask(200, 501))
-    assert not torch.equal(mask, heads._Dropout(seed, 1, share).mask(200, 501))
+    assert torch.equal(mask, heads.Dropout(seed, 0, share).mask(200, 501))
+    assert not torch.equal(mask, heads.Dropout(seed, 1, share).mask(200, 501))
 
 
 def test_the_layer_that_knows_the_label_wins_on_validation() -> None:

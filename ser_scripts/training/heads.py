@@ -4,7 +4,8 @@ A training of a head is a few thousand tiny matrix products, so that what lies b
 All weights of a head therefore lie in one buffer, as do its gradient and the moments of AdamW: one call updates them,
 another clips them. The backward pass is written out (tests compare it with autograd), dropout draws 16 bits per number,
 and losses are looked at once per epoch. Trainings run side by side in threads, one core each; they share the table of
-hidden states and nothing else, so that a training gives the same bits alone and in any company.
+hidden states and nothing else, so that a training gives the same bits alone and in any company. Linear heads of one
+layer, which cost less than the calls they consist of, go through `linear_heads` instead.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_eval.metrics import present_uar_of_counts
 from ser_scripts.errors import Finding
 from ser_scripts.specs.model import HeadSpec, LossSpec, TrainingSpec
+from ser_scripts.training.head_jobs import (
+    EPSILON,
+    Dropout,
+    HeadJob,
+    TrainedHead,
+    goal_of,
+    rate_of,
+    scores_of,
+    standardised,
+)
 from ser_scripts.training.history import Evaluation, select, should_stop
-from ser_scripts.training.schedules import schedule
+from ser_scripts.training.linear_heads import GROUP, GroupKey, group_key, train_group
 from ser_scripts.training.seeding import derive
 
 MEMORY_BYTES = 2 << 30
@@ -32,7 +42,6 @@ MEMORY_BYTES = 2 << 30
 trainings at once."""
 _CHUNK = 512
 """Clips that are evaluated at once."""
-_EPSILON = 1e-6
 _ALIGNED = 16
 """Floats: each weight starts at a multiple of 64 bytes, since the last bits of a product may depend on it."""
 _NORM_EPSILON = 1e-5
@@ -56,33 +65,6 @@ class Frames:
 
 Inputs = NDArray[np.float32] | Frames
 """Pooled hidden states of all clips, (N, L, D), or the frames of one."""
-
-
-@dataclass(frozen=True)
-class HeadJob:
-    """One training of a head; indices point into the table of embeddings."""
-
-    seed: int
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    class_weights: NDArray[np.float32]
-    """(K,)"""
-    layer: int | None = None
-    """The hidden state that is used; None: a learned weighted sum of all."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-
-
-@dataclass
-class TrainedHead:
-    """What a training leaves behind: the weights of the selected evaluation, and the whole history."""
-
-    weights: dict[str, NDArray[np.float32]]
-    """`mean`, `scale` (L, D); `layer_weights` (L,) where learned; `norm_w`, `norm_b` of a layer norm; `w1`, `b1` of an
-    MLP; `w` (width, K), `b` of the last map."""
-    history: list[Evaluation]
-    selected: Evaluation
-    layer: int | None
 
 
 def train_heads(
@@ -118,26 +100,48 @@ def train_heads(
     """
     table = inputs if isinstance(inputs, Frames) else torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
     wanted = np.eye(num_labels, dtype=np.float32)[labels] if targets is None else targets
-    out: list[TrainedHead] = []
 
-    def one(job: HeadJob) -> TrainedHead:
+    def one(places: Sequence[int]) -> list[TrainedHead]:
+        mine = [jobs[place] for place in places]
         with torch.inference_mode():
-            return _train(_network(table, job, head), job, labels, wanted, head, loss, training)
+            if isinstance(table, torch.Tensor) and group_key(mine[0], head, training) is not None:
+                return train_group(table, labels, wanted, mine, head, loss, training)
+            return [_train(_network(table, job, head), job, labels, wanted, head, loss, training) for job in mine]
 
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    groups = _groups(jobs, head, training)
+    found: dict[int, TrainedHead] = {}
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(
-            min(workers, _fitting(table, jobs)), initializer=torch.set_num_threads, initargs=(1,)
+            min(workers, _fitting(table, jobs, max(map(len, groups), default=1))),
+            initializer=torch.set_num_threads,
+            initargs=(1,),
         ) as pool:
-            for trained in pool.map(one, jobs):
-                out.append(trained)
+            for places, trained in zip(groups, pool.map(one, groups), strict=True):
+                found |= dict(zip(places, trained, strict=True))
                 if progress is not None:
-                    progress(len(out), len(jobs))
+                    progress(len(found), len(jobs))
     finally:
         torch.set_num_threads(threads)
-    return out
+    return [found[place] for place in range(len(jobs))]
+
+
+def _groups(jobs: Sequence[HeadJob], head: HeadSpec, training: TrainingSpec) -> list[list[int]]:
+    """Places of jobs that are trained in one go."""
+    groups: list[list[int]] = []
+    open_groups: dict[GroupKey, list[int]] = {}
+    for place, job in enumerate(jobs):
+        key = group_key(job, head, training)
+        if key is None:
+            groups.append([place])
+            continue
+        if len(open_groups.get(key, [])) % GROUP == 0:
+            open_groups[key] = []
+            groups.append(open_groups[key])
+        open_groups[key].append(place)
+    return groups
 
 
 def head_logits(
@@ -153,7 +157,7 @@ def head_logits(
             return _frame_logits(torch.from_numpy(inputs.values), inputs.starts, clips, mean, scale, parameters).numpy()
         table = torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
         out = [
-            _forward(_standardised(table, clips[start : start + _CHUNK], layer, mean, scale), parameters, head, [])[0]
+            _forward(standardised(table, clips[start : start + _CHUNK], layer, mean, scale), parameters, head, [])[0]
             for start in range(0, len(clips), _CHUNK)
         ]
         return torch.cat(out).numpy() if out else np.empty((0, len(weights["b"])), dtype=np.float32)
@@ -176,7 +180,7 @@ class _Network(Protocol):
         """Initial weights are uniform in +- this; None: zeros, or ones for the scale of a norm."""
         ...
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
         """Logits (B, K) of training clips, given by their places in the training side; keeps what `backward` needs."""
         ...
 
@@ -240,26 +244,6 @@ def _view(flat: torch.Tensor, start: int, shape: tuple[int, ...]) -> torch.Tenso
     return flat[start : start + int(np.prod(shape))].view(shape)
 
 
-class _Dropout:
-    """Masks of one epoch of one training: each number is kept with probability 1 - share (to 1 / 131,072), scaled."""
-
-    def __init__(self, seed: int, epoch: int, share: float) -> None:
-        self.generator = np.random.Generator(np.random.SFC64(derive("dropout", seed, epoch)))
-        self.bar = round(share * (1 << 16)) - (1 << 15)
-        self.factor = 1 / (1 - share)
-
-    def mask(self, *shape: int) -> torch.Tensor:
-        """The next mask."""
-        return self.fill(torch.empty(shape))
-
-    def fill(self, out: torch.Tensor) -> torch.Tensor:
-        """The next mask, written into a tensor."""
-        size = out.numel()
-        drawn = self.generator.integers(0, 1 << 64, size=-(-size // 4), dtype=np.uint64).view(np.int16)[:size]
-        torch.ge(torch.from_numpy(drawn).view(out.shape), self.bar, out=out)
-        return out.mul_(self.factor)
-
-
 def _network(table: torch.Tensor | Frames, job: HeadJob, head: HeadSpec) -> _Network:
     return _FrameHead(table, job, head) if isinstance(table, Frames) else _VectorHead(table, job, head)
 
@@ -278,8 +262,8 @@ def _train(
     batches = -(-clips // size)
     total = max(1, int(np.ceil(spec.epochs * batches)))
     history: list[Evaluation] = []
-    rate = _rate(spec, job.learning_rate, total, batches, history)
-    goal = torch.from_numpy(_goal(targets[job.train], job.class_weights, loss.label_smoothing))  # (n, K)
+    rate = rate_of(spec, job.learning_rate, total, batches, history)
+    goal = torch.from_numpy(goal_of(targets[job.train], job.class_weights, loss.label_smoothing))  # (n, K)
     share = torch.full((clips, 1), 1 / size)  # of each clip in the mean over its batch, by place in the epoch
     share[(batches - 1) * size :] = 1 / (clips - (batches - 1) * size)
     top = targets[job.train].argmax(axis=1)
@@ -291,7 +275,7 @@ def _train(
         wanted = goal[rows]
         scaled = wanted * share
         weight = scaled.sum(dim=1, keepdim=True)
-        dropout = _Dropout(job.seed, epoch, head.dropout) if head.dropout else None
+        dropout = Dropout(job.seed, epoch, head.dropout) if head.dropout else None
         seen = 0
         for start in range(0, min(clips, (total - done) * size), size):
             seen = min(start + size, clips)
@@ -307,7 +291,7 @@ def _train(
         if not np.isfinite(loss_sum):
             raise Finding("the loss of a head is not finite; lower training.learning_rate")
         hits = int((log_p[:seen].argmax(dim=1).numpy() == top[order[:seen]]).sum())
-        val_loss, val_accuracy, val_uar = _scores(network.evaluate(flat.parameters), labels[job.validation])
+        val_loss, val_accuracy, val_uar = scores_of(network.evaluate(flat.parameters), labels[job.validation])
         history.append(
             Evaluation(
                 step=done,
@@ -345,36 +329,6 @@ def _start(network: _Network, job: HeadJob, num_labels: int) -> _Flat:
     return flat
 
 
-def _rate(
-    spec: TrainingSpec, peak: float, total: int, per_epoch: int, history: Sequence[Evaluation]
-) -> Callable[[int], float]:
-    warmup = int(np.ceil(spec.warmup * total))
-    factor = schedule(spec, peak, total=total, warmup=warmup, per_epoch=per_epoch, history=history)
-    return lambda step: peak * factor(step)
-
-
-def _goal(targets: NDArray[np.float32], class_weights: NDArray[np.float32], smoothing: float) -> NDArray[np.float32]:
-    """T such that a clip's loss is -sum of T(k) log p(k): the cross-entropies with each label in the target.
-
-    Each weighs as much as its share of the target times its class weight, and `smoothing` of it is spread over all
-    labels. The gradient of the loss by the logits is then sum(T) p - T.
-    """
-    weighted = targets * class_weights
-    spread = weighted.sum(axis=1, keepdims=True) * np.float32(smoothing / targets.shape[1])
-    goal: NDArray[np.float32] = (weighted * np.float32(1 - smoothing) + spread).astype(np.float32)
-    return goal
-
-
-def _scores(logits: torch.Tensor, truth: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Loss, accuracy and UAR of the validation side; the loss without class weights and smoothing."""
-    log_p = logits.double().log_softmax(dim=1).numpy()
-    num_labels = log_p.shape[1]
-    cells = np.bincount(truth * num_labels + log_p.argmax(axis=1), minlength=num_labels**2)
-    confusion = cells.reshape(num_labels, num_labels)
-    loss = float(-log_p[np.arange(len(truth)), truth].sum() / len(truth))
-    return loss, float(np.trace(confusion) / len(truth)), present_uar_of_counts(confusion)
-
-
 # Heads over pooled vectors
 
 
@@ -389,10 +343,10 @@ class _VectorHead:
         for layer in layers:
             own = table[rows, layer].double()
             means.append(own.mean(dim=0).float())
-            scales.append((1 / own.std(dim=0, correction=0).clamp_min(_EPSILON)).float())
+            scales.append((1 / own.std(dim=0, correction=0).clamp_min(EPSILON)).float())
         self.mean, self.scale = torch.stack(means), torch.stack(scales)
-        self.train = _standardised(table, job.train, job.layer, self.mean, self.scale)
-        self.validation = _standardised(table, job.validation, job.layer, self.mean, self.scale)
+        self.train = standardised(table, job.train, job.layer, self.mean, self.scale)
+        self.validation = standardised(table, job.validation, job.layer, self.mean, self.scale)
         self.width, self.num_layers = table.shape[2], table.shape[1]
         self.saved: _Saved
 
@@ -412,7 +366,7 @@ class _VectorHead:
         fan_in = {"w1": self.width, "b1": self.width, "w": last, "b": last}.get(name)
         return None if fan_in is None else fan_in**-0.5
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
         widths = [self.width, *([self.head.hidden] if self.head.kind == "mlp" else [])]
         masks = [dropout.mask(len(rows), width) for width in widths] if dropout else []
         logits, self.saved = _forward(self.train.index_select(0, rows), parameters, self.head, masks)
@@ -424,16 +378,6 @@ class _VectorHead:
     def evaluate(self, parameters: Weights) -> torch.Tensor:
         parts = [_forward(part, parameters, self.head, [])[0] for part in torch.split(self.validation, _CHUNK)]
         return torch.cat(parts)
-
-
-def _standardised(
-    table: torch.Tensor, clips: NDArray[np.int64], layer: int | None, mean: torch.Tensor, scale: torch.Tensor
-) -> torch.Tensor:
-    """Embeddings of clips, (n, D) of one layer or (n, L, D) of all."""
-    rows = torch.from_numpy(clips)
-    if layer is None:
-        return table[rows].sub_(mean).mul_(scale)
-    return table[rows, layer].sub_(mean[0]).mul_(scale[0])
 
 
 @dataclass
@@ -549,7 +493,7 @@ class _FrameHead:
             count, total, squares = count + len(own), total + own.sum(dim=0), squares + own.square().sum(dim=0)
         mean = total / count
         deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-        self.mean, self.scale = mean.float()[None], (1 / deviation.clamp_min(_EPSILON)).float()[None]
+        self.mean, self.scale = mean.float()[None], (1 / deviation.clamp_min(EPSILON)).float()[None]
         self.buffers: dict[str, torch.Tensor] = {}
         self.ends: list[int] = []
 
@@ -570,7 +514,7 @@ class _FrameHead:
         fan_in = {"b1": self.width, "w": self.head.hidden, "b": self.head.hidden}.get(name)
         return None if fan_in is None else float(fan_in**-0.5)
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: _Dropout | None) -> torch.Tensor:
+    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
         clips = self.job.train[rows.numpy()]
         self.lengths = torch.from_numpy(self.starts[clips + 1] - self.starts[clips])
         self.ends = np.cumsum(self.lengths.numpy()).tolist()
@@ -673,13 +617,13 @@ def _frame_logits(
     return torch.addmm(parameters["b"], pooled, parameters["w"].T)
 
 
-def _fitting(table: torch.Tensor | Frames, jobs: Sequence[HeadJob]) -> int:
-    """How many trainings fit into `MEMORY_BYTES` at once, at least one."""
+def _fitting(table: torch.Tensor | Frames, jobs: Sequence[HeadJob], together: int = 1) -> int:
+    """How many trainings, or groups of them, fit into `MEMORY_BYTES` at once, at least one."""
     if isinstance(table, Frames) or not jobs:
         return max(1, len(jobs))
     layers = table.shape[1] if jobs[0].layer is None else 1
     clips = max(len(job.train) + len(job.validation) for job in jobs)
-    return int(max(1, min(len(jobs), MEMORY_BYTES // (clips * layers * table.shape[2] * 4))))
+    return int(max(1, min(len(jobs), MEMORY_BYTES // (together * clips * layers * table.shape[2] * 4))))
 
 
 __all__ = ["Frames", "HeadJob", "Inputs", "TrainedHead", "head_logits", "train_heads"]
