@@ -152,7 +152,7 @@ def test_batches_hold_every_clip_once_and_no_more_than_fits(lengths: list[int], 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["openai/whisper-tiny.en", "UsefulSensors/moonshine-tiny"])
 def test_real_encoders_give_a_clip_its_own_values_in_a_batch(name: str, ser_data: Path, ser_models: Path) -> None:
-    files = sorted((ser_data / "emodb").rglob("*.wav"))[:120:40]
+    files = sorted((ser_data / "emodb").rglob("*.flac"))[:120:40]
     samples = [soundfile.read(file, dtype="float32")[0] for file in files]
     real = build_encoder(PretrainedEncoder(model_path_or_name=name), models=ser_models).eval()
     together = embeddings._several(real, samples, ALL, "cpu")

@@ -461,7 +461,8 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any], message: str) 
 
 
 def test_every_family_is_covered_here() -> None:
-    assert {config["model_type"] for config in CONFIGS.values()} == set(FAMILIES)
+    elsewhere = {"clap_audio_model"}  # test_clap.py: clips of one length, so other questions
+    assert {config["model_type"] for config in CONFIGS.values()} | elsewhere == set(FAMILIES)
 
 
 def test_automodel_classes_are_what_is_built() -> None:
