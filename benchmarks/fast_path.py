@@ -4,9 +4,9 @@
 each clip to 30 s, WhisperModel's encoder hears one at a time. Same weights, clips, threads and machine; the cache is
 cold and in a temporary folder, and its writing is part of the time.
 
-`heads`: one head per seed over cached hidden states, all seeds in one call, against one Hugging Face Trainer per seed
-on the same embeddings, clips, batches, epochs and schedule, which evaluates and saves every epoch to find its best one.
-A few seeds of the Trainer are measured and counted per seed.
+`heads`: one head per seed over cached hidden states (a linear one, and an MLP with dropout), all seeds in one call,
+against one Hugging Face Trainer per seed on the same embeddings, clips, batches, epochs and schedule, which evaluates
+and saves every epoch to find its best one. A few seeds of the Trainer are measured and counted per seed.
 
 Both need SER_DATA with EmoDB and SER_MODELS with the encoders. Nothing is written but temporary files and the cache.
 """
@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from ser_scripts.audio.store import open_store
+from ser_scripts.errors import BadInput
 from ser_scripts.features.embeddings import Kept, clip_key, open_embeddings
 from ser_scripts.manifest import build_manifest
 from ser_scripts.modeling.encoders import build_encoder
@@ -200,7 +202,7 @@ def prepare(kind: str, seeds: int, layer: int) -> tuple[ModelSpec, Any, Any, int
         "name": "bench",
         "encoder": {"model_path_or_name": "openai/whisper-base", "frozen": True},
         "layers": {"use": layer},
-        "head": {"kind": kind, "dropout": 0.3, "relu": False},
+        "head": {"kind": kind, "dropout": 0.3 if kind == "mlp" else 0.0, "relu": False},
         "loss": {"label_smoothing": 0.1},
         "training": {
             "epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.1, "scheduler": "cosine",
@@ -297,4 +299,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BadInput as error:
+        sys.exit(f"fast_path.py: {error}")

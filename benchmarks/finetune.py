@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import ser_scripts  # noqa: F401  installs the torchaudio guard
+from ser_scripts.errors import BadInput
 
 RATE_HZ = 16_000
 BATCH = 8
@@ -418,4 +419,7 @@ def _say(what: str, ratio: float, goal: float) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BadInput as error:
+        sys.exit(f"finetune.py: {error}")

@@ -87,14 +87,28 @@ def goal_of(targets: NDArray[np.float32], class_weights: NDArray[np.float32], sm
     return goal
 
 
-def scores_of(logits: torch.Tensor, truth: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Loss, accuracy and UAR of the validation side; the loss without class weights and smoothing."""
-    log_p = logits.double().log_softmax(dim=1).numpy()
-    num_labels = log_p.shape[1]
-    cells = np.bincount(truth * num_labels + log_p.argmax(axis=1), minlength=num_labels**2)
-    confusion = cells.reshape(num_labels, num_labels)
-    loss = float(-log_p[np.arange(len(truth)), truth].sum() / len(truth))
-    return loss, float(np.trace(confusion) / len(truth)), present_uar_of_counts(confusion)
+Scores = tuple[float, float, float]
+"""Loss (without class weights and smoothing), accuracy and UAR of a validation side."""
+
+
+def scores_of(logits: torch.Tensor, truth: NDArray[np.int64]) -> Scores:
+    """Scores of one head: logits (n, K), labels (n,)."""
+    return scores_of_all([logits], [truth])[0]
+
+
+def scores_of_all(logits: Sequence[torch.Tensor], truths: Sequence[NDArray[np.int64]]) -> list[Scores]:
+    """Scores of several heads, each on clips of its own."""
+    log_p = torch.cat(list(logits)).double().log_softmax(dim=1).numpy()
+    truth = np.concatenate(truths)
+    picked, answers = log_p[np.arange(len(truth)), truth], log_p.argmax(axis=1)
+    num_labels, found, end = log_p.shape[1], [], 0
+    cells = truth * num_labels + answers
+    for own in truths:
+        start, end = end, end + len(own)
+        counts = np.bincount(cells[start:end], minlength=num_labels**2).reshape(num_labels, num_labels)
+        loss = -float(picked[start:end].sum()) / len(own)
+        found.append((loss, float(np.trace(counts)) / len(own), present_uar_of_counts(counts)))
+    return found
 
 
 def standardised(
