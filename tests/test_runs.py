@@ -90,7 +90,7 @@ def test_training_twice_gives_the_same_bytes_and_skips_what_is_finished(project,
 
 
 KILLS = {
-    "at epochs": ({"epochs": 12, "accumulation": 2, "batch_size": 4}, ["epoch 1/", "epoch 3/", "epoch 8/"]),
+    "at epochs": ({"epochs": 12, "accumulation": 2, "batch_size": 4}, ["epoch 1/", "epoch 8/"]),
     "at steps": ({"epochs": 12, "eval_every": 5, "accumulation": 2, "batch_size": 4}, ["epoch 3", "epoch 9"]),
     "after the last update": (
         {"epochs": 2.5, "scheduler": "constant", "select": "last", "precision": "bf16"},
@@ -117,7 +117,7 @@ def test_a_killed_training_ends_with_the_same_predictions(project, tmp_path, whe
         "transforms": {"white": {"module": "audiomentations", "class": "AddGaussianSNR"}},
     }
     file = project(training=training, seeds=[0], augmentations=[augmentation])
-    ser("train", file, "--device", "cpu", check=0)
+    here("train", file, "--device", "cpu")
     expected = predictions(tmp_path / "runs")
     history = next((tmp_path / "runs").rglob("history.csv")).read_text().splitlines()
     assert len(expected) == 1
@@ -358,7 +358,7 @@ def test_disk_full_leaves_nothing_that_looks_whole(project, tmp_path, size):
         assert not (disk / "mini/tiny/mini/seed-0").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         ser("train", file, "--device", "cpu", env={"SER_RUNS": str(disk)}, check=0)
-        ser("train", file, "--device", "cpu", check=0)
+        here("train", file, "--device", "cpu")
         assert predictions(disk) == predictions(tmp_path / "runs")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
