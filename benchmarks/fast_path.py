@@ -38,8 +38,8 @@ from ser_scripts.modeling.encoders import build_encoder
 from ser_scripts.modeling.frozen import frozen_encoder
 from ser_scripts.runs.check import corpus_spec
 from ser_scripts.runs.plan import load_experiment, make_plan
-from ser_scripts.runs.train_frozen import _candidates, _targets, _truths, clips_of, embed_table, open_stores
-from ser_scripts.runs.train_run import _cpu
+from ser_scripts.runs.train_frozen import clips_of, embed_table, jobs_of, targets_of, truths_of
+from ser_scripts.runs.train_run import cpu_name, open_stores
 from ser_scripts.settings import folders
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.training.heads import HeadJob, train_heads
@@ -58,7 +58,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def show(title: str, threads: int, rows: Sequence[Sequence[str]]) -> None:
     """A table with the machine above it."""
-    print(f"{title}\n{_cpu()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, load {load()}")
+    print(f"{title}\n{cpu_name()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, load {load()}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -223,11 +223,11 @@ def prepare(kind: str, seeds: int, layer: int) -> tuple[ModelSpec, Any, Any, int
     assert isinstance(spec.encoder, PretrainedEncoder)
     encoder = frozen_encoder(spec.encoder, models=where.models)
     clips = clips_of(runs)
-    stores = open_stores(runs, clips, plan.manifests, encoder, where, print)
+    stores = open_stores(runs[0], (corpus for corpus, _ in clips), plan.manifests, encoder.sample_rate_hz, where, print)
     table = embed_table(spec, encoder, stores, clips, where, device="cpu", report=print)
-    truths = _truths(runs, table)
-    targets = _targets(truths, table, {}, len(runs[0].labels))
-    jobs = [job for run in runs for job in _candidates(run, table, targets)]
+    truths = truths_of(runs, table)
+    targets = targets_of(truths, table, {}, len(runs[0].labels))
+    jobs = [job for run in runs for job in jobs_of(run, table, targets)]
     return spec, np.asarray(table.values), truths, len(runs[0].labels), jobs
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from typing import Any
 
 import ser_scripts  # noqa: F401  installs the torchaudio guard
 from ser_scripts.errors import BadInput
+from ser_scripts.runs.train_run import cpu_name
 
 RATE_HZ = 16_000
 BATCH = 8
@@ -71,7 +71,7 @@ def main() -> int:
 
     fix_arithmetic(options.threads)
     load = os.getloadavg()[0]
-    print(f"{_cpu()}, {os.cpu_count()} cores, {options.threads} threads, load {load:.1f}, {clock_in_use} time")
+    print(f"{cpu_name()}, {os.cpu_count()} cores, {options.threads} threads, load {load:.1f}, {clock_in_use} time")
     with tempfile.TemporaryDirectory() as folder:
         clips = Clips(Path(folder), options.clips)
         seconds = sum(clips.seconds)
@@ -79,13 +79,6 @@ def main() -> int:
               f"trainings in {clips.prepared * 1e3 / options.clips:.1f} ms a clip")  # fmt: skip
         measure = compact if options.what == "compact" else finetune
         return measure(options.what, clips, options.rounds)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 class Clips:

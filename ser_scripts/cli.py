@@ -6,11 +6,17 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from ser_scripts.errors import BadInput, Finding, SerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ser_scripts.runs.plan import Plan
+    from ser_scripts.settings import Folders
 
 app = typer.Typer(
     name="ser",
@@ -182,6 +188,28 @@ def split(
         print(line)
 
 
+def _plan(
+    experiment: Path,
+    where: Folders,
+    low_seed: int | None,
+    high_seed: int | None,
+    overrides: Sequence[str] | None,
+    *,
+    done: str,
+) -> Plan:
+    """The runs of an experiment, every split of which can be drawn."""
+    from ser_scripts.runs.plan import load_experiment, make_plan
+
+    loaded = load_experiment(experiment, low_seed=low_seed, high_seed=high_seed, overrides=overrides or ())
+    for message in loaded.messages:
+        _say(message)
+    plan = make_plan(loaded, where, progress=_say)
+    if plan.refused:
+        listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
+        raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is {done}:\n{listing}")
+    return plan
+
+
 @app.command()
 def train(
     experiment: ExperimentFile,
@@ -197,17 +225,11 @@ def train(
     """Train every run of an experiment that is not finished. The same command goes on after a stop."""
     from ser_scripts.runs.ensemble import write_derived
     from ser_scripts.runs.execute import Options, execute_plan, find_device
-    from ser_scripts.runs.plan import load_experiment, make_plan
     from ser_scripts.settings import folders
 
-    loaded = load_experiment(experiment, low_seed=low_seed, high_seed=high_seed, overrides=overrides or ())
-    for message in loaded.messages:
-        _say(message)
     where = folders()
-    plan = make_plan(loaded, where, progress=_say)
-    if plan.refused:
-        listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
-        raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is trained:\n{listing}")
+    plan = _plan(experiment, where, low_seed, high_seed, overrides, done="trained")
+    spec = plan.experiment.spec
     options = Options(
         device=find_device(device),
         jobs=jobs,
@@ -215,7 +237,7 @@ def train(
         force=force,
         allow_imports=tuple(allow_import or ()),
     )
-    if loaded.spec.search is not None:
+    if spec.search is not None:
         from ser_scripts.runs.search import search_plan
 
         plan, _ = search_plan(plan, where, options, _say)
@@ -224,8 +246,8 @@ def train(
     if failed:
         listing = "\n".join(f"  {outcome.folder.as_posix()}: {outcome.message}" for outcome in failed)
         raise Finding(f"{len(failed)} of {len(outcomes)} runs failed:\n{listing}")
-    write_derived(where.runs / loaded.spec.name, loaded.spec.ensembles, loaded.spec.prior_correction, _say)
-    print(f"{len(outcomes)} run(s) finished under {where.runs / loaded.spec.name}; next: ser eval {experiment}")
+    write_derived(where.runs / spec.name, spec.ensembles, spec.prior_correction, _say)
+    print(f"{len(outcomes)} run(s) finished under {where.runs / spec.name}; next: ser eval {experiment}")
 
 
 @app.command()
@@ -246,18 +268,12 @@ def tune(
 ) -> None:
     """Search for settings without training the runs. The same command goes on after a stop; docs/tuning.md."""
     from ser_scripts.runs.execute import Options, find_device
-    from ser_scripts.runs.plan import load_experiment, make_plan
     from ser_scripts.runs.search import tune as run_studies
     from ser_scripts.settings import folders
 
-    loaded = load_experiment(experiment, low_seed=low_seed, high_seed=high_seed, overrides=overrides or ())
-    for message in loaded.messages:
-        _say(message)
     where = folders()
-    plan = make_plan(loaded, where, progress=_say)
-    if plan.refused:
-        listing = "\n".join(f"  seed {seed}: {reason}" for seed, reason in plan.refused)
-        raise Finding(f"{experiment}: {len(plan.refused)} split(s) are refused, so nothing is tuned:\n{listing}")
+    plan = _plan(experiment, where, low_seed, high_seed, overrides, done="tuned")
+    spec = plan.experiment.spec
     options = Options(
         device=find_device(device),
         jobs=jobs,
@@ -269,7 +285,7 @@ def tune(
     for one in found:
         values = ", ".join(f"{path} {value}" for path, value in one.record["values"].items())
         score = f"{one.record['metric']} {one.record['best_value']:.3f}"
-        print(f"{where.runs / loaded.spec.name / one.study.name}: {score} with {values}")
+        print(f"{where.runs / spec.name / one.study.name}: {score} with {values}")
     if write is not None:
         print(f"wrote {write}; `ser check EXPERIMENT` says which splits it must not be tested on")
 

@@ -341,7 +341,7 @@ def _units(data: _Clips, spec: DrawnSplit, mask: npt.NDArray[np.bool_], *, by_gr
         raise BadInput(f"{counted(len(torn), 'speaker')} with more than one gender: {named(torn)}")
 
     groups = joined(corpus_of, data.column("group")[mask])
-    unit_of = _components(groups, actors) if not by_group else {group: group for group in set(groups)}
+    unit_of = components(groups, actors) if not by_group else {group: group for group in set(groups)}
     names = sorted(set(unit_of.values()))
     numbers = {name: number for number, name in enumerate(names)}
     codes, unique = pd.factorize(groups)
@@ -357,7 +357,7 @@ def _units(data: _Clips, spec: DrawnSplit, mask: npt.NDArray[np.bool_], *, by_gr
     return _Units(of_clip, names, strata)
 
 
-def _components(groups: npt.NDArray[np.object_], actors: npt.NDArray[np.object_]) -> dict[str, str]:
+def components(groups: npt.NDArray[np.object_], actors: npt.NDArray[np.object_]) -> dict[str, str]:
     """Group -> first of all groups that are tied to it through shared speakers."""
     first: dict[str, str] = {str(group): str(group) for group in groups}
 
@@ -414,7 +414,7 @@ def _integer(text: str, num_bits: int) -> int:
     return int.from_bytes(hashlib.shake_256(text.encode()).digest(num_bytes)) >> (8 * num_bytes - num_bits)
 
 
-def _shuffled(names: Iterable[str], key: str) -> list[str]:
+def shuffled(names: Iterable[str], key: str) -> list[str]:
     """The names in a fixed pseudo-random order that depends on `key` and on nothing else."""
     return sorted(names, key=lambda name: (hashlib.sha256(f"{key}\t{name}".encode()).digest(), name))
 
@@ -621,7 +621,7 @@ def _dealt(units: _Units, folds: int, seed: int) -> list[tuple[str, npt.NDArray[
     order: list[int] = []
     for stratum in sorted(set(units.strata)):
         members = {name: unit for unit, name in enumerate(units.names) if units.strata[unit] == stratum}
-        order += [members[name] for name in _shuffled(members, f"k_fold\t{seed}\t{stratum}")]
+        order += [members[name] for name in shuffled(members, f"k_fold\t{seed}\t{stratum}")]
     fold_of_unit = np.zeros(len(order) + 1, dtype=np.int64)
     fold_of_unit[order] = np.arange(len(order)) % folds
     fold_of_unit[-1] = -1
@@ -824,7 +824,7 @@ def _spread(data: _Clips, rows: npt.NDArray[np.int64], number: int, key: str) ->
     row_of = {str(paths[row]): int(row) for row in rows}
     turn: dict[str, int] = {}
     order = []
-    for place, path in enumerate(_shuffled(row_of, key)):
+    for place, path in enumerate(shuffled(row_of, key)):
         actor = actors[row_of[path]]
         turn[actor] = turn.get(actor, -1) + 1
         order.append((turn[actor], place, row_of[path]))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers import WhisperModel
 
 from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs
 from ser_scripts import cli
@@ -27,21 +27,6 @@ HEAD = {
     "head": {"kind": "mlp", "hidden": 16, "dropout": 0.2},
 }
 TRAINING = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "select": "val_loss"}
-
-
-@pytest.fixture(scope="session")
-def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of two small layers in save_pretrained layout."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=48, decoder_ffn_dim=48, num_mel_bins=80, vocab_size=60, pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    WhisperModel(config).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    return folder
 
 
 def run(*arguments: str) -> int:

@@ -40,28 +40,10 @@ SHORT = {"epochs": 2, "select": "val_loss"}
 FROZEN_TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "select": "val_loss"}
 
 
-@pytest.fixture(scope="session")
-def small_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of two small layers in save_pretrained layout."""
-    import torch
-    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
-
-    folder = tmp_path_factory.mktemp("models") / "small"
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=48, decoder_ffn_dim=48, num_mel_bins=80, vocab_size=60, pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    WhisperModel(config).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def heads(project: Any, small_whisper: Path) -> Any:
+def heads(project: Any, tiny_whisper: Path) -> Any:
     """Write an experiment on heads over the frozen Whisper, whose trials take milliseconds."""
-    encoder = {"model_path_or_name": str(small_whisper), "frozen": True}
+    encoder = {"model_path_or_name": str(tiny_whisper), "frozen": True}
 
     def write(**changes: Any) -> Path:
         form = {
@@ -456,21 +438,21 @@ def test_heads_are_searched_and_the_winner_is_the_trial(
         assert table["val_loss"].min() == record["best_value"]
 
 
-def test_another_encoder_may_be_a_choice(heads: Any, small_whisper: Path, tmp_path: Path) -> None:
+def test_another_encoder_may_be_a_choice(heads: Any, tiny_whisper: Path, tmp_path: Path) -> None:
     import shutil
 
     import torch
     from transformers import WhisperModel
 
     other = tmp_path / "other"
-    shutil.copytree(small_whisper, other)
+    shutil.copytree(tiny_whisper, other)
     torch.manual_seed(9)
     changed = WhisperModel.from_pretrained(other)
     for parameter in changed.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     changed.save_pretrained(other)
     parameters = {
-        "encoder.model_path_or_name": {"kind": "categorical", "choices": [str(small_whisper), str(other)]},
+        "encoder.model_path_or_name": {"kind": "categorical", "choices": [str(tiny_whisper), str(other)]},
         "pooling.kind": {"kind": "categorical", "choices": ["mean", "mean_std"]},
     }
     search = {"parameters": parameters, "num_trials": 4, "sampler": "grid", "metric": "val_loss"}

@@ -17,7 +17,8 @@ from ser_scripts.runs.conditions import open_conditions, prepare_conditions
 from ser_scripts.runs.execute import find_device
 from ser_scripts.runs.plan import Run, load_experiment, load_model, make_plan
 from ser_scripts.runs.progress import counter
-from ser_scripts.runs.train_frozen import clips_of, embed_clips, open_stores
+from ser_scripts.runs.train_frozen import clips_of, embed_clips
+from ser_scripts.runs.train_run import open_stores
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import read_spec_file
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
@@ -119,7 +120,9 @@ def _of_experiment(file: Path, where: Folders, overrides: Sequence[str], say: Ca
         assert isinstance(model.encoder, PretrainedEncoder)
         encoder = frozen_encoder(model.encoder, models=where.models)
         clips = clips_of(runs)
-        stores = open_stores(runs, clips, plan.manifests, encoder, where, say)
+        stores = open_stores(
+            runs[0], (corpus for corpus, _ in clips), plan.manifests, encoder.sample_rate_hz, where, say
+        )
         for run in runs:
             for part in open_conditions(run, run.experiment.conditions, prepared, where, encoder.sample_rate_hz, say):
                 name = f"{part.corpus}@{part.condition.name}"

@@ -198,10 +198,10 @@ def _here(
 
 def _in_processes(todo: Sequence[_Job], folders: Folders, options: Options, jobs: int, total: int) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupt) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=ignore_interrupt) as pool:
         try:
             futures = [
-                pool.submit(execute_run, job, folders, options, f"run {number}/{total}", _print_line)
+                pool.submit(execute_run, job, folders, options, f"run {number}/{total}", print_line)
                 for number, job in enumerate(todo, start=total - len(todo) + 1)
             ]
             for future in as_completed(futures):
@@ -217,11 +217,13 @@ def _needed(run: Run, plan: Plan) -> dict[str, Manifest]:
     return {name: plan.manifests[name] for name in sorted(set(run.split.table["corpus"]))}
 
 
-def _ignore_interrupt() -> None:
+def ignore_interrupt() -> None:
+    """Leave Ctrl-C to the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _print_line(text: str) -> None:
+def print_line(text: str) -> None:
+    """Progress of a process that has no other way to say it."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -296,8 +298,8 @@ def _is_finished(
         if not (place / run_folder.SPEC).is_file():
             continue
         old = run_folder.read_json(place / run_folder.SPEC)
-        if difference := _differences(old, identity):  # perhaps only in keys that came after it
-            difference = _differences(old | {"model": run.completed(old["model"])}, identity)
+        if difference := differences(old, identity):  # perhaps only in keys that came after it
+            difference = differences(old | {"model": run.completed(old["model"])}, identity)
         if difference and not force:
             known, now = old.get("manifest_sha256") or {}, identity["manifest_sha256"]
             differing = [name for name in now if name in known and known[name] != now[name]]
@@ -322,11 +324,12 @@ def _is_finished(
     return True
 
 
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Lines that say where two contents of JSON differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for name in sorted({*old, *new}):
-            lines += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            lines += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
         return lines
     return [] if old == new else [f"{key}: was {old!r}, is {new!r}"]
 

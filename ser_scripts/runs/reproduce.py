@@ -111,11 +111,11 @@ def _execute(
     say: Callable[[str], None],
 ) -> tuple[list[Compared], list[str]]:
     """Train below `place`; the comparisons, and what differs between then and now."""
-    from ser_scripts.runs.execute import Options, _differences, execute_plan
+    from ser_scripts.runs.execute import Options, differences, execute_plan
     from ser_scripts.runs.train_run import run_identity
 
     identity = run_identity(run, plan.manifests, folders, allow_imports=allow_imports)
-    told = [f"spec {line}" for line in _differences(recorded.spec, identity)]
+    told = [f"spec {line}" for line in differences(recorded.spec, identity)]
     elsewhere = replace(folders, runs=place)
     outcomes = execute_plan(
         replace(plan, runs=(run,)), elsewhere, Options(device=device, allow_imports=allow_imports), say

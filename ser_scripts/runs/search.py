@@ -31,7 +31,7 @@ from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
 from ser_scripts.leaks import named
 from ser_scripts.manifest import Manifest
-from ser_scripts.runs.execute import Options, _differences, _ignore_interrupt, _print_line
+from ser_scripts.runs.execute import Options, differences, ignore_interrupt, print_line
 from ser_scripts.runs.heard import tuned_on
 from ser_scripts.runs.plan import Plan
 from ser_scripts.runs.search_study import SEARCH, Chosen, Study, describe_search, studies_of, trial_run, trial_split
@@ -103,9 +103,9 @@ def search_plan(
     chosen: dict[int, Chosen] = {}
     if jobs > 1:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupt) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=ignore_interrupt) as pool:
             try:
-                futures = {number: pool.submit(work, studies[number], manifests[number], say=_print_line)
+                futures = {number: pool.submit(work, studies[number], manifests[number], say=print_line)
                            for number in apart}  # fmt: skip
                 chosen |= {number: future.result() for number, future in futures.items()}
             except BaseException:  # Ctrl-C or a failing study: finished trials stand
@@ -437,9 +437,9 @@ def _claim(study: Study, folder: Path, identity: dict[str, Any], options: Option
         old = run_folder.read_json(folder / STUDY)
         if not isinstance(old, dict) or "identity" not in old:
             raise BadInput(f"{folder / STUDY} is damaged; delete the folder and search again")
-        if difference := _differences(old["identity"], identity):  # perhaps only in keys that came after it
+        if difference := differences(old["identity"], identity):  # perhaps only in keys that came after it
             model = study.base.completed(old["identity"]["model"])
-            difference = _differences(old["identity"] | {"model": model}, identity)
+            difference = differences(old["identity"] | {"model": model}, identity)
         if difference and not options.force:
             listing = "\n".join(f"  {line}" for line in difference[:10])
             raise BadInput(

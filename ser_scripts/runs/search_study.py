@@ -15,7 +15,7 @@ from ser_scripts.runs.heard import merged
 from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.specs.model import ModelSpec, TunedOn
 from ser_scripts.specs.search import SearchSpec, with_values
-from ser_scripts.splits import _components, _shuffled
+from ser_scripts.splits import components, shuffled
 
 SEARCH = "search"
 """Folder of the studies, below the experiment's folder."""
@@ -140,7 +140,7 @@ def trial_split(study: Study) -> pd.DataFrame:
         )
     corpus = rows["corpus"].to_numpy(dtype=object)
     groups = joined(corpus, rows["group"].to_numpy(dtype=object))
-    units = _components(groups, joined(corpus, rows["actor"].to_numpy(dtype=object)))
+    units = components(groups, joined(corpus, rows["actor"].to_numpy(dtype=object)))
     of_row = pd.Series([units[str(group)] for group in groups], index=rows.index)
     strata: dict[str, set[str]] = {}
     for unit, genders in rows["gender"].groupby(of_row):
@@ -149,7 +149,7 @@ def trial_split(study: Study) -> pd.DataFrame:
     kept: set[str] = set()
     for stratum, names in sorted(strata.items()):
         size = max(1, int(len(names) * Fraction(share).limit_denominator(10**6) + Fraction(1, 2)))
-        kept.update(_shuffled(names, f"search\t{study.base.split_seed}\t{stratum}")[:size])
+        kept.update(shuffled(names, f"search\t{study.base.split_seed}\t{stratum}")[:size])
     part = table[~train | of_row.reindex(table.index).isin(kept)].reset_index(drop=True)
     if lost := set(rows["class_id"]) - set(part.loc[part["split"] == "train", "class_id"]):
         raise BadInput(

@@ -6,8 +6,8 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
 
 from ser_eval import run_folder
 from ser_scripts.errors import Finding
@@ -16,7 +16,7 @@ from ser_scripts.runs.conditions import Prepared
 from ser_scripts.runs.execute import Options
 from ser_scripts.runs.plan import Run
 from ser_scripts.runs.search_study import Study, trial_run
-from ser_scripts.runs.train_run import run_identity, train_run
+from ser_scripts.runs.train_run import open_stores, run_identity, train_run
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
@@ -39,7 +39,7 @@ class Scored:
 class Trainer(Protocol):
     """Trains models on the train and validation sides of a study."""
 
-    together: bool
+    together: ClassVar[bool]
     """It trains many models at once."""
 
     def __call__(
@@ -48,18 +48,22 @@ class Trainer(Protocol):
         """Trial number -> model; what became of each."""
 
 
-class Networks:
+@dataclass
+class _Trainer:
+    """What trainers know of a study."""
+
+    study: Study
+    manifests: dict[str, Manifest]
+    folders: Folders
+    options: Options
+    report: Callable[[str], None]
+
+
+@dataclass
+class Networks(_Trainer):
     """Trains one network after the other, as a run without a test side; a kill goes on from its last checkpoint."""
 
-    together = False
-
-    def __init__(
-        self, study: Study, manifests: dict[str, Manifest], folders: Folders, options: Options,
-        report: Callable[[str], None],
-    ):  # fmt: skip
-        self.study, self.manifests, self.folders, self.options, self.report = (
-            study, manifests, folders, options, report,
-        )  # fmt: skip
+    together: ClassVar[bool] = False
 
     def __call__(
         self, models: Mapping[int, ModelSpec], stop: Callable[[Sequence[Evaluation]], bool] | None
@@ -98,19 +102,13 @@ class Networks:
         return Scored(history, time.monotonic() - started, pruned=pruned)
 
 
-class Heads:
+@dataclass
+class Heads(_Trainer):
     """Trains heads on the cached hidden states of a frozen encoder; those of one form side by side."""
 
-    together = True
+    together: ClassVar[bool] = True
 
-    def __init__(
-        self, study: Study, manifests: dict[str, Manifest], folders: Folders, options: Options,
-        report: Callable[[str], None],
-    ):  # fmt: skip
-        self.study, self.manifests, self.folders, self.options, self.report = (
-            study, manifests, folders, options, report,
-        )  # fmt: skip
-        self.tables: dict[str, Any] = {}
+    tables: dict[str, Any] = field(default_factory=dict)
 
     def __call__(
         self, models: Mapping[int, ModelSpec], stop: Callable[[Sequence[Evaluation]], bool] | None
@@ -147,13 +145,13 @@ class Heads:
         return {number: Scored(rows, seconds) for number, rows in zip(models, histories, strict=True)}
 
     def _histories(self, models: Sequence[ModelSpec]) -> list[Sequence[Evaluation]]:
-        from ser_scripts.runs.train_frozen import _candidates, _choose, _targets
+        from ser_scripts.runs.train_frozen import choose, jobs_of, targets_of
         from ser_scripts.training.heads import train_heads
 
         runs = [trial_run(self.study, model) for model in models]
         table, truths, votes = self._table(runs[0])
-        targets = _targets(truths, table, votes, len(self.study.base.labels))
-        jobs = [_candidates(run, table, targets) for run in runs]
+        targets = targets_of(truths, table, votes, len(self.study.base.labels))
+        jobs = [jobs_of(run, table, targets) for run in runs]
         trained = train_heads(
             table.values,
             truths,
@@ -166,14 +164,14 @@ class Heads:
         )
         heads = iter(trained)
         return [
-            _choose(list(itertools.islice(heads, len(mine))), model).history
+            choose(list(itertools.islice(heads, len(mine))), model).history
             for mine, model in zip(jobs, models, strict=True)
         ]
 
     def _table(self, run: Run) -> Any:
         """Embeddings of the clips that trials hear, their labels and their votes; made once per encoder and pooling."""
         from ser_scripts.modeling.frozen import frozen_encoder, kept
-        from ser_scripts.runs.train_frozen import _truths, _votes, clips_of, embed_table, open_stores
+        from ser_scripts.runs.train_frozen import clips_of, embed_table, truths_of, votes_of
 
         spec = run.model
         assert isinstance(spec, ModelSpec)
@@ -183,9 +181,11 @@ class Heads:
         key = f"{encoder.identity} {kept(spec, encoder)} {votes}"
         if key not in self.tables:
             clips = clips_of([run])
-            stores = open_stores([run], clips, self.manifests, encoder, self.folders, self.report)
+            stores = open_stores(
+                run, (corpus for corpus, _ in clips), self.manifests, encoder.sample_rate_hz, self.folders, self.report
+            )
             table = embed_table(
                 spec, encoder, stores, clips, self.folders, device=self.options.device, report=self.report
             )
-            self.tables[key] = table, _truths([run], table), _votes([run], self.manifests) if votes else {}
+            self.tables[key] = table, truths_of([run], table), votes_of([run], self.manifests) if votes else {}
         return self.tables[key]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ser_eval import run_folder
 from ser_eval.metrics import present_uar_of_counts
-from ser_scripts.audio.store import ClipStore, open_store
+from ser_scripts.audio.store import ClipStore
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.features import functionals
 from ser_scripts.manifest import Manifest
@@ -26,7 +26,7 @@ from ser_scripts.modeling.frozen import FrozenEncoder, frozen_encoder
 from ser_scripts.runs.conditions import Prepared, open_conditions, predict_conditions
 from ser_scripts.runs.plan import Run
 from ser_scripts.runs.progress import counter
-from ser_scripts.runs.train_run import environment, finish, prediction_table, run_record
+from ser_scripts.runs.train_run import environment, finish, open_stores, prediction_table, run_record
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.classical import ClassicalSpec, Classifier, EmbeddingFeatures, FeaturesSpec
@@ -273,17 +273,7 @@ def train_classical(
 
     extractor = Extractor(spec.features, folders, device, report)
     used = run.split.table[run.split.table["split"] != "unused"].reset_index(drop=True)
-    stores = {
-        corpus: open_store(
-            manifests[corpus],
-            extractor.sample_rate_hz,
-            run.experiment.preprocess,
-            folders.cache,
-            counter(report, f"decoding {corpus}"),
-            base=run.base,
-        )
-        for corpus in sorted(set(used["corpus"]))
-    }
+    stores = open_stores(run, used["corpus"], manifests, extractor.sample_rate_hz, folders, report)
     table = extractor.table(stores, list(zip(used["corpus"], used["path"], strict=True)))
     index = {label: number for number, label in enumerate(run.labels)}
     truth = np.array([index.get(label, -1) for label in used["class_id"]], dtype=np.int64)

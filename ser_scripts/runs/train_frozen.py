@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_eval import run_folder
-from ser_scripts.audio.store import ClipStore, open_store
+from ser_scripts.audio.store import ClipStore
 from ser_scripts.features.embeddings import Embeddings, clip_key, open_embeddings
 from ser_scripts.manifest import Manifest
 from ser_scripts.modeling.frozen import FrozenEncoder, FrozenModel, frozen_encoder, kept
@@ -27,6 +27,7 @@ from ser_scripts.runs.train_run import (
     DEVICE,
     environment,
     finish,
+    open_stores,
     prediction_table,
     run_record,
     vote_targets_of,
@@ -121,28 +122,6 @@ def _frames(found: Embeddings, keys: Sequence[str]) -> Frames:
     return Frames(values, starts)
 
 
-def open_stores(
-    runs: Sequence[Run],
-    clips: Sequence[tuple[str, str]],
-    manifests: Mapping[str, Manifest],
-    encoder: FrozenEncoder,
-    folders: Folders,
-    report: Callable[[str], None],
-) -> dict[str, ClipStore]:
-    """The decoded clips of every corpus that `clips` name, as the runs' experiment preprocesses them."""
-    return {
-        corpus: open_store(
-            manifests[corpus],
-            encoder.sample_rate_hz,
-            runs[0].experiment.preprocess,
-            folders.cache,
-            counter(report, f"decoding {corpus}"),
-            base=runs[0].base,
-        )
-        for corpus in sorted({corpus for corpus, _ in clips})
-    }
-
-
 def clips_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """(corpus, path) of every clip on some side of some run, sorted."""
     tables = {run.split.sha256: run.split.table for run in runs}.values()
@@ -174,12 +153,12 @@ def train_frozen(
     encoder = frozen_encoder(model.encoder, models=folders.models)
     plain = [run for run, *_ in runs]
     used = clips_of(plain)
-    stores = open_stores(plain, used, manifests, encoder, folders, report)
+    stores = open_stores(first, (corpus for corpus, _ in used), manifests, encoder.sample_rate_hz, folders, report)
     table = embed_table(model, encoder, stores, used, folders, device=device, report=report)
-    truths = _truths(plain, table)
-    votes = _votes(plain, manifests) if model.loss.targets == "votes" else {}
-    targets = _targets(truths, table, votes, len(first.labels))
-    jobs = [_candidates(run, table, targets) for run in plain]
+    truths = truths_of(plain, table)
+    votes = votes_of(plain, manifests) if model.loss.targets == "votes" else {}
+    targets = targets_of(truths, table, votes, len(first.labels))
+    jobs = [jobs_of(run, table, targets) for run in plain]
     shared = (time.monotonic() - clock) / len(runs)
     total, done = sum(map(len, jobs)), 0
     for portion in _portions(jobs):
@@ -199,7 +178,7 @@ def train_frozen(
         heads = iter(trained)
         for number in portion:
             run, identity, prepared = runs[number]
-            head = _choose(list(itertools.islice(heads, len(jobs[number]))), model)
+            head = choose(list(itertools.islice(heads, len(jobs[number]))), model)
             soft = sum(clip in votes for clip in _clips(run, "train")) if votes else None
             _write(
                 run,
@@ -249,7 +228,7 @@ def _partial(run: Run, folders: Folders) -> Path:
     return final.with_name(final.name + run_folder.PARTIAL_SUFFIX)
 
 
-def _truths(runs: Sequence[Run], table: Table) -> NDArray[np.int64]:
+def truths_of(runs: Sequence[Run], table: Table) -> NDArray[np.int64]:
     """Index of every clip's label; -1 for clips whose label the task does not have."""
     index = {label: number for number, label in enumerate(runs[0].labels)}
     truths = np.full(len(table.values), -1, dtype=np.int64)
@@ -260,12 +239,12 @@ def _truths(runs: Sequence[Run], table: Table) -> NDArray[np.int64]:
     return truths
 
 
-def _votes(runs: Sequence[Run], manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
+def votes_of(runs: Sequence[Run], manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], tuple[float, ...]]:
     """Shares of the raters' votes of every clip that some run trains on and that has some."""
     return {clip: shares for run in runs for clip, shares in vote_targets_of(run, manifests).items()}
 
 
-def _targets(
+def targets_of(
     truths: NDArray[np.int64], table: Table, votes: Mapping[tuple[str, str], tuple[float, ...]], num_labels: int
 ) -> NDArray[np.float32]:
     """The distribution over labels that each clip is trained on: its votes, or its label where it has none, (N, K)."""
@@ -284,7 +263,7 @@ def _side(run: Run, table: Table, side: str) -> NDArray[np.int64]:
     return np.array([table.rows[clip] for clip in _clips(run, side)], dtype=np.int64)
 
 
-def _candidates(run: Run, table: Table, targets: NDArray[np.float32]) -> list[HeadJob]:
+def jobs_of(run: Run, table: Table, targets: NDArray[np.float32]) -> list[HeadJob]:
     """The trainings of one run: one, or one per layer when validation is to choose."""
     spec, train = _spec(run), _side(run, table, "train")
     weights = np.ones(len(run.labels), dtype=np.float32)
@@ -315,7 +294,7 @@ def _candidates(run: Run, table: Table, targets: NDArray[np.float32]) -> list[He
     return [replace(job, layer=num_states - 1 if use == "last" else int(use))]
 
 
-def _choose(heads: Sequence[TrainedHead], spec: ModelSpec) -> TrainedHead:
+def choose(heads: Sequence[TrainedHead], spec: ModelSpec) -> TrainedHead:
     """The head that validation prefers, by the rule that also picks the epoch; the lower layer at a tie."""
     return heads[select([head.selected for head in heads], spec.training.select)] if len(heads) > 1 else heads[0]
 

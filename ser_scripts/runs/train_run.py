@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,9 @@ from ser_scripts.specs.spectrogram import SpectrogramEncoder
 from ser_scripts.splits import write_split
 from ser_scripts.training.history import BEST, CHECKPOINTS, LAST, MEMORY, Evaluation
 
+if TYPE_CHECKING:
+    from ser_scripts.audio.store import ClipStore
+
 DEVICE = "device.txt"
 """In a `.partial` folder: what it was trained on so far; another device would give other bits."""
 
@@ -64,7 +67,6 @@ def train_run(
     """
     import torch
 
-    from ser_scripts.audio.store import open_store
     from ser_scripts.augment import Augmenter
     from ser_scripts.modeling.adapters import count_parameters
     from ser_scripts.modeling.encoders import build_encoder
@@ -98,17 +100,7 @@ def train_run(
     encoder = build_encoder(spec.encoder, models=folders.models)
     labels = list(run.labels)
     used = table[table["split"] != "unused"]
-    stores = {
-        corpus: open_store(
-            manifests[corpus],
-            encoder.sample_rate_hz,
-            run.experiment.preprocess,
-            folders.cache,
-            counter(report, f"decoding {corpus}"),
-            base=run.base,
-        )
-        for corpus in sorted(set(used["corpus"]))
-    }
+    stores = open_stores(run, used["corpus"], manifests, encoder.sample_rate_hz, folders, report)
 
     conditions = run.experiment.conditions
     degraded = open_conditions(run, conditions, prepared, folders, encoder.sample_rate_hz, report)
@@ -267,6 +259,30 @@ def _long_clips(model: Any, used: pd.DataFrame, stores: Mapping[str, Any]) -> di
         if count
     ]
     return {"seconds": limit, "clips": counts, **how, "words": words}
+
+
+def open_stores(
+    run: Run,
+    corpora: Iterable[str],
+    manifests: Mapping[str, Manifest],
+    rate_hz: int,
+    folders: Folders,
+    report: Callable[[str], None],
+) -> dict[str, ClipStore]:
+    """The decoded clips of corpora, as the run's experiment preprocesses them."""
+    from ser_scripts.audio.store import open_store
+
+    return {
+        corpus: open_store(
+            manifests[corpus],
+            rate_hz,
+            run.experiment.preprocess,
+            folders.cache,
+            counter(report, f"decoding {corpus}"),
+            base=run.base,
+        )
+        for corpus in sorted(set(corpora))
+    }
 
 
 def finish(partial: Path, final: Path) -> None:
@@ -429,7 +445,7 @@ def environment(device: str) -> str:
     lines = [
         f"python {platform.python_version()}",
         f"platform {platform.platform()}",
-        f"cpu {_cpu()}",
+        f"cpu {cpu_name()}",
         f"cores {os.cpu_count()}",
         f"device {device}",
     ]
@@ -446,7 +462,8 @@ def _packages() -> list[str]:
     return sorted({f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}, key=str.lower)
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor, as its maker calls it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

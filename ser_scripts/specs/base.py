@@ -178,7 +178,7 @@ def _fields_at(cls: type[BaseModel], location: list[Any]) -> set[str]:
         for owner in level:
             for name, field in owner.model_fields.items():
                 if part in (name, field.alias):
-                    below |= _models_in(field.annotation)
+                    below |= models_in(field.annotation)
             kind = owner.model_fields.get("kind")
             if kind is not None and part in typing.get_args(kind.annotation):
                 tags.add(owner)
@@ -189,7 +189,8 @@ def _fields_at(cls: type[BaseModel], location: list[Any]) -> set[str]:
     return names
 
 
-def _models_in(annotation: Any) -> set[type[BaseModel]]:
+def models_in(annotation: Any) -> set[type[BaseModel]]:
+    """Every spec class that a field's annotation names, inside unions and containers too."""
     if (
         isinstance(annotation, type)
         and not isinstance(annotation, types.GenericAlias)
@@ -198,5 +199,5 @@ def _models_in(annotation: Any) -> set[type[BaseModel]]:
         return {annotation}
     found: set[type[BaseModel]] = set()
     for argument in typing.get_args(annotation):
-        found |= _models_in(argument)
+        found |= models_in(argument)
     return found

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from ser_scripts.errors import BadInput
-from ser_scripts.specs.base import Spec, _models_in, nearest, parse
+from ser_scripts.specs.base import Spec, models_in, nearest, parse
 from ser_scripts.specs.classical import AnyModel
 from ser_scripts.specs.model import ModelSpec
 
@@ -234,7 +234,7 @@ def _paths(value: Any, prefix: str) -> Iterator[str]:
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
             below, key = getattr(value, name), f"{prefix}{field.alias or name}"
-            inner = _models_in(field.annotation)
+            inner = models_in(field.annotation)
             if below is None and inner:
                 if field.default is None:
                     yield from (f"{key}.{one}" for cls in inner for one in cls.model_fields)

@@ -111,6 +111,41 @@ def scores_of_all(logits: Sequence[torch.Tensor], truths: Sequence[NDArray[np.in
     return found
 
 
+def moments_of(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean, and 1 / standard deviation, of each number over clips, (n, D) -> (D,) each; summed in double precision."""
+    values = own.double()
+    mean = values.mean(dim=0)
+    deviation = values.sub_(mean).square_().mean(dim=0).sqrt_()  # a sixth of the time of `std`
+    return mean.float(), (1 / deviation.clamp_min(EPSILON)).float()
+
+
+def adamw_step(
+    values: torch.Tensor,
+    slope: torch.Tensor,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    steps: torch.Tensor,
+    rate: float,
+    decay: float,
+) -> None:
+    """One AdamW step (Loshchilov & Hutter 2019) in place, the `steps`-th; `first` and `second` are its moments."""
+    torch._fused_adamw_(
+        [values],
+        [slope],
+        [first],
+        [second],
+        [],
+        [steps],
+        lr=rate,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=decay,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 def standardised(
     table: torch.Tensor, clips: NDArray[np.int64], layer: int | None, mean: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:

@@ -28,7 +28,9 @@ from ser_scripts.training.head_jobs import (
     Dropout,
     HeadJob,
     TrainedHead,
+    adamw_step,
     goal_of,
+    moments_of,
     rate_of,
     scores_of,
     standardised,
@@ -223,21 +225,7 @@ class _Flat:
         cut = self.decayed if weight_decay else 0
         for part, decay in ((slice(0, cut), weight_decay), (slice(cut, None), 0.0)):
             if (values := self.values[part]).numel():
-                torch._fused_adamw_(
-                    [values],
-                    [self.slope[part]],
-                    [self.first[part]],
-                    [self.second[part]],
-                    [],
-                    [self.steps],
-                    lr=rate,
-                    beta1=0.9,
-                    beta2=0.999,
-                    weight_decay=decay,
-                    eps=1e-8,
-                    amsgrad=False,
-                    maximize=False,
-                )
+                adamw_step(values, self.slope[part], self.first[part], self.second[part], self.steps, rate, decay)
 
 
 def _view(flat: torch.Tensor, start: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -341,9 +329,9 @@ class _VectorHead:
         rows = torch.from_numpy(job.train)
         means, scales = [], []
         for layer in layers:
-            own = table[rows, layer].double()
-            means.append(own.mean(dim=0).float())
-            scales.append((1 / own.std(dim=0, correction=0).clamp_min(EPSILON)).float())
+            mean, scale = moments_of(table[rows, layer])
+            means.append(mean)
+            scales.append(scale)
         self.mean, self.scale = torch.stack(means), torch.stack(scales)
         self.train = standardised(table, job.train, job.layer, self.mean, self.scale)
         self.validation = standardised(table, job.validation, job.layer, self.mean, self.scale)

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ser_scripts.errors import Finding
 from ser_scripts.specs.model import HeadSpec, LossSpec, TrainingSpec
 from ser_scripts.training.head_jobs import (
-    EPSILON,
     Dropout,
     HeadJob,
     TrainedHead,
+    adamw_step,
     goal_of,
+    moments_of,
     rate_of,
     scores_of_all,
     standardised,
@@ -49,10 +50,8 @@ class _Side:
     """The clips of one training, standardised, (n, D), with what the head does before its map but for dropout."""
 
     def __init__(self, table: torch.Tensor, job: HeadJob, head: HeadSpec) -> None:
-        own = table[torch.from_numpy(job.train), job.layer].double()
-        mean = own.mean(dim=0)
-        deviation = own.sub_(mean).square_().mean(dim=0).sqrt_()  # a sixth of the time of `std`
-        self.mean, self.scale = mean.float()[None], (1 / deviation.clamp_min(EPSILON)).float()[None]
+        mean, scale = moments_of(table[torch.from_numpy(job.train), job.layer])
+        self.mean, self.scale = mean[None], scale[None]
         self.train = standardised(table, job.train, job.layer, self.mean, self.scale)
         self.validation = standardised(table, job.validation, job.layer, self.mean, self.scale)
         if head.relu:
@@ -143,20 +142,8 @@ def train_group(
                 _clip(slopes, spec.gradient_clip)
             for number, (values, decay) in enumerate(((weights, jobs[0].weight_decay), (bias, 0.0))):
                 steps[number] += 1
-                torch._fused_adamw_(
-                    [values],
-                    [slopes[number]],
-                    [moments[0][number]],
-                    [moments[1][number]],
-                    [],
-                    [steps[number]],
-                    lr=rate(done),
-                    beta1=0.9,
-                    beta2=0.999,
-                    weight_decay=decay,
-                    eps=1e-8,
-                    amsgrad=False,
-                    maximize=False,
+                adamw_step(
+                    values, slopes[number], moments[0][number], moments[1][number], steps[number], rate(done), decay
                 )
             done += 1
         losses = -(wanted[:, :end] * log_p[:, :end]).sum(dim=(1, 2), dtype=torch.float64).numpy()
