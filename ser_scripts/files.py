@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
 
 from ser_scripts.errors import BadInput
@@ -22,9 +22,8 @@ def writable_folder(folder: Path, *, remedy: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not folder.stat().st_mode & 0o222:  # root could write all the same
             raise BadInput(f"cannot write to {folder}: it is marked read-only; {remedy} to a writable folder")
-        probe = folder / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # its own name, or none: several may ask at once
+            pass
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; {remedy} to a writable folder") from None
     return folder

@@ -1087,15 +1087,22 @@ def test_toy_and_unknown_corpora_say_what_can_be_had(tmp_path: Path) -> None:
 def test_of_two_processes_one_downloads_and_the_other_waits(site: Site, tmp_path: Path) -> None:
     body = zip_of({"03a01Fa.wav": wav()})
 
+    waits = threading.Event()
+
     def slowly(handler: Handler) -> None:
-        site.gate.wait(0.5)
+        assert waits.wait(30), "nobody waits"
         send()(handler)
 
     file = entry(site, "emodb.zip", body, slowly)
     say = Lines()
 
+    def heard(line: str) -> None:
+        say(line)
+        if "waiting for it" in line:
+            waits.set()
+
     def run() -> None:
-        download("emodb", tmp_path / "emodb", say=say, policy=quick(stall_seconds=5), source=source(file))
+        download("emodb", tmp_path / "emodb", say=heard, policy=quick(stall_seconds=40), source=source(file))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
