@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import settings
 
@@ -64,6 +65,15 @@ def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 lines.append(f"{stem}.wav,{toy.LABELS[emotion]},{actor},{gender},{sentence}")
     (folder / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_corpus(mini_corpus: Path) -> dict[str, str]:
+    """Half of the sentences: so few clips that no processes start for them."""
+    rows = pd.read_csv(mini_corpus / "clips.csv", dtype=str)
+    file = mini_corpus / "small.csv"
+    rows[rows["sentence"].isin(["b1", "l1"])].to_csv(file, index=False)
+    return {"kind": "csv", "name": "mini", "path": str(file)}
 
 
 @pytest.fixture(scope="session")

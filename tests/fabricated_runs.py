@@ -1,4 +1,4 @@
-"""Run folders made up for tests, as the contract in `ser_eval.run_folder` wants them. Loaded with `runpy.run_path`."""
+"""Run folders made up for tests, as the contract in `ser_eval.run_folder` wants them."""
 
 from __future__ import annotations
 

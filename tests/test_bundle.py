@@ -3,12 +3,10 @@
 import hashlib
 import json
 import os
-import runpy
 import shutil
 import stat
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,9 +16,9 @@ from ser_eval import run_folder
 from ser_eval.evaluate import evaluate_experiment
 from ser_scripts.cli import app
 from ser_scripts.errors import BadInput, Finding
+from tests import fabricated_runs as made
 
 pytest.importorskip("rocrate", reason="`ser bundle` writes its metadata with rocrate")
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
 
 
 def here(*arguments):

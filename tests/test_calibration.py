@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from ser_eval import calibration, metrics
 from ser_eval.evaluate import evaluate_experiment
 from ser_eval.run_folder import find_runs, read_json
+from tests import fabricated_runs as made
 
-MADE_UP = runpy.run_path(str(Path(__file__).parent / "fabricated_runs.py"))
 LABELS = ["a", "b", "c"]
 
 
@@ -68,7 +67,7 @@ def test_a_perfect_model_ends_at_the_bound_and_says_so() -> None:
 
 
 def test_the_temperature_comes_from_validation_and_the_scores_from_test(tmp_path: Path) -> None:
-    folder: Path = MADE_UP["make_experiment"](tmp_path, models=("hubert-a",))
+    folder: Path = made.make_experiment(tmp_path, models=("hubert-a",))
     evaluate_experiment(folder)
     (first, *_) = runs = find_runs(folder)
     assert all("calibration" not in scores for run in runs for scores in read_json(run.path / "metrics.json").values())
@@ -76,15 +75,15 @@ def test_the_temperature_comes_from_validation_and_the_scores_from_test(tmp_path
     for run in runs:
         split = run.split()
         clips = split[split["split"] == "validation"]
-        answers = MADE_UP["answers"](clips["class_id"].tolist(), MADE_UP["CLASSES"], 0.2, run.record["seed"])
-        MADE_UP["prediction_table"](clips, answers, MADE_UP["CLASSES"]).to_csv(run.path / "validation.csv", index=False)
+        answers = made.answers(clips["class_id"].tolist(), made.CLASSES, 0.2, run.record["seed"])
+        made.prediction_table(clips, answers, made.CLASSES).to_csv(run.path / "validation.csv", index=False)
     evaluate_experiment(folder)
     told = read_json(first.path / "metrics.json")["home"]
     validation, test = first.validation(), first.predictions()["home", ""]
     assert validation is not None
-    columns = [f"p_{label}" for label in MADE_UP["CLASSES"]]
+    columns = [f"p_{label}" for label in made.CLASSES]
     expected = calibration.fit_temperature(
-        validation["truth"].tolist(), validation[columns].to_numpy(), labels=MADE_UP["CLASSES"]
+        validation["truth"].tolist(), validation[columns].to_numpy(), labels=made.CLASSES
     )
     assert told["calibration"]["temperature"] == pytest.approx(expected, rel=1e-6)
     assert told["calibration"]["temperature"] > 1.5  # right one time in five, and sure of itself
@@ -92,7 +91,7 @@ def test_the_temperature_comes_from_validation_and_the_scores_from_test(tmp_path
     for name in ("nll", "brier", "ece"):
         assert told["calibration"]["before"][name] == pytest.approx(told[name])
     after = calibration.scaled(test[columns].to_numpy(), expected)
-    nll = metrics.nll(test["truth"].tolist(), after, labels=MADE_UP["CLASSES"])
+    nll = metrics.nll(test["truth"].tolist(), after, labels=made.CLASSES)
     assert told["calibration"]["after"]["nll"] == pytest.approx(nll)
     assert sum(told["calibration"]["after"]["bins"]["clips"]) == len(test)
     assert not math.isclose(told["calibration"]["after"]["nll"], told["nll"])

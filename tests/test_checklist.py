@@ -1,8 +1,6 @@
 """The checklist for papers: ticked where the records answer, open where they do not."""
 
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +9,7 @@ from ser_eval.checklist import checklist
 from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment
 from ser_scripts.cli import app
-
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+from tests import fabricated_runs as made
 
 
 def line(text: str, title: str) -> str:

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -15,13 +13,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ser_eval.run_folder import GRID, PREDICTION_COLUMNS, find_runs, read_table
-from ser_scripts import cli
 from ser_scripts.errors import Finding
 from ser_scripts.features import functionals
 from ser_scripts.modeling.classical import ClassicalModel
 from ser_scripts.runs import train_classical
 from ser_scripts.runs.train_classical import best, inner_folds, search
 from ser_scripts.specs.classical import ClassicalSpec
+from tests.tiny import ser
 
 MODEL: dict[str, Any] = {
     "name": "tiny",
@@ -30,21 +28,6 @@ MODEL: dict[str, Any] = {
     "classifier": {"kind": "rbf_svm"},
     "grid": {"C": [0.1, 1, 10]},
 }
-
-
-def run(*arguments: Any) -> int:
-    with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
-
-@pytest.fixture(scope="module")
-def small_corpus(mini_corpus: Path) -> dict[str, str]:
-    """Half of the sentences: so few clips that no processes start for them."""
-    rows = pd.read_csv(mini_corpus / "clips.csv", dtype=str)
-    file = mini_corpus / "small.csv"
-    rows[rows["sentence"].isin(["b1", "l1"])].to_csv(file, index=False)
-    return {"kind": "csv", "name": "mini", "path": str(file)}
 
 
 @pytest.fixture
@@ -67,8 +50,8 @@ def tables(root: Path) -> dict[str, bytes]:
 
 def test_a_whole_run_folder_and_its_evaluation(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(seeds={"low": 0, "high": 1}, conditions=["noise@10dB"])
-    assert run("check", file) == 0
-    assert run("train", file) == 0
+    assert ser("check", file) == 0
+    assert ser("train", file) == 0
     runs = find_runs(tmp_path / "runs" / "mini")
     assert len(runs) == 2
     for one in runs:
@@ -85,7 +68,7 @@ def test_a_whole_run_folder_and_its_evaluation(write: Any, tmp_path: Path, capsy
         assert list(found["mini", ""].columns[:7]) == PREDICTION_COLUMNS
         assert np.allclose(found["mini", ""].filter(like="p_").sum(axis=1), 1)
         assert not [path for path in (one.path / "model").iterdir() if path.suffix in (".pkl", ".joblib", ".skops")]
-    assert run("eval", file) == 0
+    assert ser("eval", file) == 0
     results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
     assert len(results) == 4
     assert results.loc[results["condition"] == "none", "uar"].mean() > 0.6  # three classes of the toy corpus
@@ -93,32 +76,32 @@ def test_a_whole_run_folder_and_its_evaluation(write: Any, tmp_path: Path, capsy
     assert {"majority", "duration_loudness", "silence_share", "sentence"} == set(shortcuts["baseline"])
     assert (tmp_path / "runs/mini/report/report.html").is_file()
     capsys.readouterr()
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     assert "2 of 2 runs are finished already" in capsys.readouterr().err
 
 
 def test_the_same_spec_gives_the_same_bytes(write: Any, tmp_path: Path) -> None:
     forest = {"classifier": {"kind": "random_forest", "trees": 20}, "grid": {"min_leaf": [1, 3]}}
     file = write(forest, seeds=[0, 1])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     first = tables(tmp_path / "runs")
     shutil.move(tmp_path / "runs", tmp_path / "before")
     shutil.rmtree(tmp_path / "cache" / "functionals")
-    assert run("train", file, "--jobs", 2) == 0
+    assert ser("train", file, "--jobs", 2) == 0
     assert tables(tmp_path / "runs") == first
     assert len(first) > 8
 
 
 def test_features_are_computed_once(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("train", write(seeds=[0])) == 0
+    assert ser("train", write(seeds=[0])) == 0
     monkeypatch.setattr(functionals, "_statistics", lambda *a: pytest.fail("a clip was computed again"))
-    assert run("train", write({"classifier": {"kind": "linear_svm"}}, seeds=[0, 1], name="second")) == 0
+    assert ser("train", write({"classifier": {"kind": "linear_svm"}}, seeds=[0, 1], name="second")) == 0
     assert len(find_runs(tmp_path / "runs" / "second")) == 2
 
 
 def test_test_clips_change_nothing_but_their_own_answers(write: Any, tmp_path: Path) -> None:
     """A refit with scikit-learn on the training side alone, with the chosen C, gives the same answers."""
-    assert run("train", write(seeds=[0])) == 0
+    assert ser("train", write(seeds=[0])) == 0
     (one,) = find_runs(tmp_path / "runs" / "mini")
     model = ClassicalModel.load(one.path / "model")
     split = one.split()
@@ -144,7 +127,7 @@ def functionals_of(tmp_path: Path, split: pd.DataFrame, model: ClassicalModel) -
 
 def test_inner_speakers_choose_and_both_sides_are_fitted(write: Any, tmp_path: Path) -> None:
     training = {"search": "inner_speakers", "inner_folds": 3, "fit_on": "train_and_validation"}
-    assert run("train", write({"training": training}, seeds=[0])) == 0
+    assert ser("train", write({"training": training}, seeds=[0])) == 0
     (one,) = find_runs(tmp_path / "runs" / "mini")
     clips = one.record["n_clips"]
     assert one.record["fitted_on"] == {
@@ -152,7 +135,7 @@ def test_inner_speakers_choose_and_both_sides_are_fitted(write: Any, tmp_path: P
     }  # fmt: skip
     assert one.record["selected_by"] == "inner_uar"
     assert any("train and the validation side together" in note for note in one.record["split_notes"])
-    assert run("eval", tmp_path / "mini.json") == 0
+    assert ser("eval", tmp_path / "mini.json") == 0
 
 
 def test_leaving_groups_out_never_shares_a_speaker() -> None:
@@ -182,7 +165,7 @@ def test_a_saved_model_is_tested_on_a_further_corpus(
     write: Any, tmp_path: Path, mini_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(seeds=[0])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     lines = (mini_corpus / "clips.csv").read_text().splitlines()
     other = tmp_path / "other"
     other.mkdir()
@@ -194,20 +177,20 @@ def test_a_saved_model_is_tested_on_a_further_corpus(
         soundfile.write(other / name, samples[::-1] * 0.7, rate)
     renamed = [line.replace(",f1,", ",x1,") for line in lines[1:13]]
     (other / "other.csv").write_text("\n".join([lines[0], *renamed]) + "\n")
-    assert run("eval", file, "--on", other / "other.csv") == 0
+    assert ser("eval", file, "--on", other / "other.csv") == 0
     results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
     assert set(results["test_corpus"]) == {"mini", "other"}
     capsys.readouterr()
-    assert run("eval", file, "--on", mini_corpus / "clips.csv") != 0
+    assert ser("eval", file, "--on", mini_corpus / "clips.csv") != 0
 
 
 def test_nothing_saved_says_so(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write({"training": {"save_model": "none"}}, seeds=[0])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     (one,) = find_runs(tmp_path / "runs" / "mini")
     assert not (one.path / "model").exists()
     (tmp_path / "other.csv").write_text("path,class_id,actor\n")
-    assert run("eval", file, "--on", "emodb") == 2
+    assert ser("eval", file, "--on", "emodb") == 2
 
 
 @pytest.mark.parametrize(
@@ -230,7 +213,7 @@ def test_nothing_saved_says_so(write: Any, tmp_path: Path, capsys: pytest.Captur
 def test_what_cannot_be_is_said_before_any_training(
     write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Any, changes: Any, message: str
 ) -> None:
-    assert run("train", write(model, seeds=[0], **changes)) == 2
+    assert ser("train", write(model, seeds=[0], **changes)) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not list((tmp_path / "runs").rglob("seed-*"))
 
@@ -247,7 +230,7 @@ def test_a_search_over_inner_speakers_needs_speakers(
         {"training": {"search": "inner_speakers"}}, seeds=[0], split={"kind": "random"},
         train=[{"kind": "csv", "name": "nobody", "path": str(nobody)}],
     )  # fmt: skip
-    assert run("train", file) == 2
+    assert ser("train", file) == 2
     assert "needs to know who speaks" in capsys.readouterr().err.replace("\n", " ")
 
 
@@ -277,10 +260,10 @@ def test_layers_of_an_encoder_are_part_of_the_grid(write: Any, tmp_path: Path, m
     monkeypatch.setattr("ser_scripts.runs.train_frozen.embed_table", table)
     features = {"kind": "embedding", "encoder": {"model_path_or_name": str(folder)}}
     linear = {"features": features, "classifier": {"kind": "linear_svm"}, "grid": {}}
-    assert run("train", write(linear, seeds=[0])) == 0
+    assert ser("train", write(linear, seeds=[0])) == 0
     (one,) = find_runs(tmp_path / "runs" / "mini")
     assert one.record["layer"] == 1
     assert list(read_table(one.path / GRID, ["layer"])["layer"]) == ["0", "1", "2"]
     assert one.predictions()["mini", ""]["correct"].mean() == 1
     fixed = {**linear, "features": {**features, "layer": 3}}
-    assert run("train", write(fixed, seeds=[0], name="fixed")) == 2
+    assert ser("train", write(fixed, seeds=[0], name="fixed")) == 2

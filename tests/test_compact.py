@@ -20,6 +20,7 @@ from ser_scripts.modeling.model import SerModel
 from ser_scripts.modeling.pooling import build_pooling
 from ser_scripts.specs.base import load, parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
+from tests.tiny import batch_of, clips, shake
 
 SHIPPED = Path(__file__).parents[1] / "models"
 SIX = ("angry", "disgusted", "fearful", "happy", "neutral", "sad")
@@ -35,26 +36,6 @@ def make(encoder: dict[str, Any] | None = None, **parts: Any) -> SerModel:
     spec = parse(ModelSpec, content, source="m.json", kind="model")
     torch.manual_seed(0)
     return SerModel(spec, SIX[:3], encoder=build_encoder(spec.encoder, models=None))
-
-
-def clips(*samples: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [(0.1 * rng.standard_normal(size)).astype(np.float32) for size in samples]
-
-
-def batch_of(model: SerModel, *samples: int) -> dict[str, torch.Tensor]:
-    return model.encoder.collate([model.encoder.features(clip) for clip in clips(*samples)])
-
-
-def shake(model: torch.nn.Module) -> None:
-    """Weights and running statistics that are not at their start, so that no norm is the identity."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2.0)
-            elif tensor.is_floating_point() and tensor.ndim == 1:
-                tensor.add_(0.3 * torch.randn_like(tensor))
 
 
 # Size

@@ -1,10 +1,8 @@
 """Test conditions: what short names mean, rows of their own, and conditions that are added when training is over."""
 
 import json
-import runpy
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,8 +26,7 @@ from ser_scripts.runs.predict import predict_on
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.conditions import Condition, expand
 from ser_scripts.specs.experiment import ExperimentSpec
-
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+from tests import fabricated_runs as made
 
 CONDITIONS = [
     "clean",

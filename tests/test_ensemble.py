@@ -2,10 +2,8 @@
 
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_eval.run_folder import find_runs
-from ser_scripts import cli
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.runs.ensemble import (
     average,
@@ -28,6 +25,7 @@ from ser_scripts.runs.ensemble import (
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.ensembles import EnsembleSpec
 from ser_scripts.specs.experiment import ExperimentSpec
+from tests.tiny import ser
 
 BASE: dict[str, Any] = {"name": "e", "train": ["toy"], "models": ["m"], "split": {"kind": "leave_one_speaker_out"}}
 
@@ -136,21 +134,6 @@ def test_faults_of_an_ensemble_are_named(keys: Any, message: str) -> None:
 # --- runs
 
 
-def run(*arguments: Any) -> int:
-    with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
-
-@pytest.fixture(scope="module")
-def small_corpus(mini_corpus: Path) -> dict[str, str]:
-    """Half of the sentences: so few clips that no processes start for them."""
-    rows = pd.read_csv(mini_corpus / "clips.csv", dtype=str)
-    file = mini_corpus / "small.csv"
-    rows[rows["sentence"].isin(["b1", "l1"])].to_csv(file, index=False)
-    return {"kind": "csv", "name": "mini", "path": str(file)}
-
-
 @pytest.fixture
 def write(project: Any, tmp_path: Path, small_corpus: dict[str, str]) -> Any:
     """An experiment with two quick classical models, one of them without class weights."""
@@ -176,7 +159,7 @@ def test_runs_of_ensembles_and_corrected_priors(write: Any, tmp_path: Path) -> N
         ensembles=[{"name": "both", "models": ["one", "two"], "weights": [3, 1]}],
         prior_correction=["uniform", "estimated"],
     )
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     folder = tmp_path / "runs" / "mini"
     runs = {(one.record["model"], one.record["seed"]): one for one in find_runs(folder)}
     assert len(runs) == 2 * 3 * 3
@@ -197,15 +180,15 @@ def test_runs_of_ensembles_and_corrected_priors(write: Any, tmp_path: Path) -> N
     assert sum(corrected.record["priors"]["mini"][0]["used"].values()) == pytest.approx(1)
     assert any("nothing changes" in note for note in runs["one-uniform-prior", 0].record["split_notes"])
     first = (folder / "both/mini/seed-0/predictions/mini.csv").read_bytes()
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     assert (folder / "both/mini/seed-0/predictions/mini.csv").read_bytes() == first
     assert len(find_runs(folder)) == 18
 
 
 def test_rows_and_report_of_what_is_derived(write: Any, tmp_path: Path) -> None:
     file = write(seeds=[0], ensembles=[{"name": "both", "models": ["one", "two"]}], prior_correction=["estimated"])
-    assert run("train", file) == 0
-    assert run("eval", file) == 0
+    assert ser("train", file) == 0
+    assert ser("eval", file) == 0
     results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
     assert len(results) == 6
     assert results["split_sha256"].nunique() == 1
@@ -219,7 +202,7 @@ def test_training_seeds_of_a_split_are_averaged(write: Any, tmp_path: Path) -> N
         seeds={"split_seeds": [0, 1], "train_seeds": [0, 1]},
         ensembles=[{"name": "more", "models": ["one"], "over": "train_seeds"}],
     )
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     derived = [one for one in find_runs(tmp_path / "runs" / "mini") if is_derived(one)]
     assert [(one.record["seed"], one.record["split_seed"], len(one.record["members"])) for one in derived] == [
         (0, 0, 2), (2, 1, 2),
@@ -230,7 +213,7 @@ def test_members_of_other_splits_are_tested_on_unheard_corpora_only(
     write: Any, tmp_path: Path, mini_corpus: Path
 ) -> None:
     file = write(seeds=[0, 1, 2])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     folder = tmp_path / "runs" / "mini"
     spec = EnsembleSpec(name="all", models=("one",), over="seeds")
     with pytest.raises(
@@ -249,7 +232,7 @@ def test_members_of_other_splits_are_tested_on_unheard_corpora_only(
         soundfile.write(other / name, samples[::-1] * 0.7, rate)
     rows = [line.replace(",f1,", ",x1,") for line in lines[1:13]]
     (other / "other.csv").write_text("\n".join([lines[0], *rows]) + "\n")
-    assert run("eval", file, "--on", other / "other.csv") == 0
+    assert ser("eval", file, "--on", other / "other.csv") == 0
     write_derived(folder, [spec], [], lambda text: None)
     (derived,) = [one for one in find_runs(folder) if is_derived(one)]
     assert set(derived.predictions()) == {("other", "")}
@@ -258,7 +241,7 @@ def test_members_of_other_splits_are_tested_on_unheard_corpora_only(
     tested = [one.split().query("split == 'test'")["path"] for one in find_runs(folder) if not is_derived(one)]
     trained = set(split.loc[split["split"].isin(["train", "validation"]), "path"])
     assert any(set(paths) & trained for paths in tested)
-    assert run("eval", file) == 0
+    assert ser("eval", file) == 0
     results = pd.read_csv(folder / "results.csv")
     assert set(results.loc[results["model"] == "all", "test_corpus"]) == {"other"}
 
@@ -267,7 +250,7 @@ def test_a_further_corpus_refreshes_what_is_derived(write: Any, tmp_path: Path, 
     import soundfile
 
     file = write(seeds=[0], ensembles=[{"name": "both", "models": ["one", "two"]}], prior_correction=["uniform"])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     other = tmp_path / "far"
     other.mkdir()
     lines = ["path,class_id,actor"]
@@ -277,14 +260,14 @@ def test_a_further_corpus_refreshes_what_is_derived(write: Any, tmp_path: Path, 
         soundfile.write(other / name, samples[::-1] * 0.6, rate)
         lines.append(f"{name},{label},y1")
     (other / "far.csv").write_text("\n".join(lines) + "\n")
-    assert run("eval", file, "--on", other / "far.csv") == 0
+    assert ser("eval", file, "--on", other / "far.csv") == 0
     results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
     assert set(results.loc[results["test_corpus"] == "far", "model"]) == set(results["model"])
     assert len(set(results["model"])) == 6
 
 
 def test_names_may_not_meet(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("check", write(ensembles=[{"name": "one", "models": ["one", "two"]}])) == 2
+    assert ser("check", write(ensembles=[{"name": "one", "models": ["one", "two"]}])) == 2
     assert "the name 'one' stands for two things" in capsys.readouterr().err.replace("\n", " ")
-    assert run("check", write(ensembles=[{"name": "both", "models": ["one", "tow"]}])) == 2
+    assert ser("check", write(ensembles=[{"name": "both", "models": ["one", "tow"]}])) == 2
     assert "'tow' in 'both' is no model here; did you mean 'two'?" in capsys.readouterr().err.replace("\n", " ")

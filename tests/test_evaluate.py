@@ -3,11 +3,9 @@
 import hashlib
 import json
 import re
-import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment, evaluate_predictions
 from ser_eval.run_folder import RESULT_COLUMNS, RESULT_KEYS, find_runs, read_json
 from ser_eval.shortcuts import Fold, shortcut_baselines
+from tests import fabricated_runs as made
 
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
 AB = ("a", "b")
 
 

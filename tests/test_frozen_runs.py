@@ -3,10 +3,8 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -15,11 +13,11 @@ import torch
 from transformers import WhisperModel
 
 from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs
-from ser_scripts import cli
 from ser_scripts.errors import Finding
 from ser_scripts.features import embeddings
 from ser_scripts.modeling.frozen import FrozenModel
 from ser_scripts.runs import train_frozen
+from tests.tiny import ser
 
 HEAD = {
     "layers": {"use": "search"},
@@ -27,12 +25,6 @@ HEAD = {
     "head": {"kind": "mlp", "hidden": 16, "dropout": 0.2},
 }
 TRAINING = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "select": "val_loss"}
-
-
-def run(*arguments: str) -> int:
-    with patch.object(sys, "argv", ["ser", *arguments]), pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 def model(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -45,7 +37,7 @@ def predictions(root: Path) -> dict[str, bytes]:
 
 def test_all_seeds_and_conditions_leave_whole_run_folders(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:
     file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 2}, conditions=["noise@10dB"])
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     runs = find_runs(tmp_path / "runs" / "mini")
     assert len(runs) == 3
     for one in runs:
@@ -61,7 +53,7 @@ def test_all_seeds_and_conditions_leave_whole_run_folders(project: Any, tiny_whi
         assert sorted(file.name for file in (one.path / "model").iterdir()) == [
             "config.json", "labels.json", "model.safetensors",
         ]  # fmt: skip
-    assert run("eval", str(file)) == 0
+    assert ser("eval", str(file)) == 0
     results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
     assert len(results) == 6
     assert results["uar"].mean() > 0.4  # three classes
@@ -71,10 +63,10 @@ def test_a_seed_alone_gives_the_bytes_that_it_gives_among_others(
     project: Any, tiny_whisper: Path, tmp_path: Path
 ) -> None:
     file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 3})
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     together = predictions(tmp_path / "runs")
     (tmp_path / "runs").rename(tmp_path / "before")
-    assert run("train", str(file), "--low-seed", "2", "--high-seed", "2") == 0
+    assert ser("train", str(file), "--low-seed", "2", "--high-seed", "2") == 0
     alone = predictions(tmp_path / "runs")
     assert len(alone) == 1
     for name, content in alone.items():
@@ -84,10 +76,10 @@ def test_a_seed_alone_gives_the_bytes_that_it_gives_among_others(
 def test_the_second_training_embeds_nothing(
     project: Any, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
+    assert ser("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
     monkeypatch.setattr(embeddings, "_one", lambda *a: pytest.fail("a clip was embedded again"))
     other = model(tiny_whisper, layers={"use": "weighted"}, head={"kind": "linear", "relu": False})
-    assert run("train", str(project(other, TRAINING, name="second", seeds=[0, 1]))) == 0
+    assert ser("train", str(project(other, TRAINING, name="second", seeds=[0, 1]))) == 0
     assert len(find_runs(tmp_path / "runs" / "second")) == 2
 
 
@@ -95,11 +87,11 @@ def test_a_condition_can_be_added_and_another_corpus_tested_later(
     project: Any, tiny_whisper: Path, tmp_path: Path, mini_corpus: Path
 ) -> None:
     file = project(model(tiny_whisper), TRAINING, seeds=[0], classes=["angry", "happy"])
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     before = predictions(tmp_path / "runs")
     content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
     file.write_text(json.dumps(content))
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     after = predictions(tmp_path / "runs")
     assert {name: after[name] for name in before} == before
     assert len(after) == 2
@@ -110,7 +102,7 @@ def test_a_head_over_frames_leaves_a_run_that_predicts_and_is_tested_further(
 ) -> None:
     frames = model(tiny_whisper, layers={"use": "last"}, head={"kind": "frame_mlp", "hidden": 24, "dropout": 0.1})
     file = project(frames, {**TRAINING, "epochs": 10}, seeds=[0, 1])
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     before = predictions(tmp_path / "runs")
     one, _ = find_runs(tmp_path / "runs" / "mini")
     assert one.record["layer"] == 2
@@ -121,18 +113,18 @@ def test_a_head_over_frames_leaves_a_run_that_predicts_and_is_tested_further(
     assert any("-frames-" in folder.name for folder in (tmp_path / "cache" / "embeddings").iterdir())
     content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
     file.write_text(json.dumps(content))
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     after = predictions(tmp_path / "runs")
     assert {name: after[name] for name in before} == before
     assert len(after) == 4
-    assert run("eval", str(file)) == 0
+    assert ser("eval", str(file)) == 0
     assert pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")["uar"].mean() > 0.4  # three classes
 
 
 def test_a_frame_head_over_an_encoder_that_hears_every_clip_is_refused(
     project: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("train", str(project({"head": {"kind": "frame_mlp"}}))) == 2
+    assert ser("train", str(project({"head": {"kind": "frame_mlp"}}))) == 2
     assert "head.kind 'frame_mlp' goes with a frozen encoder" in capsys.readouterr().err
 
 
@@ -148,8 +140,8 @@ def test_votes_are_trained_on_and_clips_without_are_counted(
     table.to_csv(voted / "clips.csv", index=False)
     train = [{"kind": "csv", "name": "voted", "path": str(voted / "clips.csv")}]
     soft = model(tiny_whisper, loss={"targets": "votes"}, head={"kind": "linear", "layer_norm": True})
-    assert run("train", str(project(soft, TRAINING, train=train, name="soft"))) == 0
-    assert run("train", str(project({**soft, "loss": {}}, TRAINING, train=train, name="hard"))) == 0
+    assert ser("train", str(project(soft, TRAINING, train=train, name="soft"))) == 0
+    assert ser("train", str(project({**soft, "loss": {}}, TRAINING, train=train, name="hard"))) == 0
     (one,), (other,) = (find_runs(tmp_path / "runs" / name) for name in ("soft", "hard"))
     counts = one.record["targets"]
     assert counts["votes"] + counts["hard_label_for_want_of_votes"] == one.record["n_clips"]["train"]
@@ -164,7 +156,7 @@ def test_runs_are_written_in_portions_and_a_failure_leaves_the_earlier_ones(
     project: Any, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = project(model(tiny_whisper), TRAINING, seeds={"low": 0, "high": 2})
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     at_once = predictions(tmp_path / "runs")
     (tmp_path / "runs").rename(tmp_path / "before")
     monkeypatch.setattr(train_frozen, "HEADS_AT_ONCE", 3)  # three hidden states: one run
@@ -177,9 +169,9 @@ def test_runs_are_written_in_portions_and_a_failure_leaves_the_earlier_ones(
         return original(*arguments, **options)
 
     monkeypatch.setattr(train_frozen, "train_heads", fails_in_the_end)
-    assert run("train", str(file)) == 1
+    assert ser("train", str(file)) == 1
     assert len(find_runs(tmp_path / "runs" / "mini")) == 2
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     assert predictions(tmp_path / "runs") == at_once
 
 
@@ -188,15 +180,15 @@ def test_embed_fills_the_cache_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     file = project(model(tiny_whisper), TRAINING, seeds=[0, 1], conditions=["telephone"])
-    assert run("embed", str(file), "--device", "cpu") == 0
+    assert ser("embed", str(file), "--device", "cpu") == 0
     said = capsys.readouterr().out
     assert re.search(r"tiny: 1\d\d clips, 1\d\d distinct, 0 of them there before; 1\d\d embedded in .* s on cpu", said)
     assert re.search(r"0\.\d MB in .*-pooled-", said)
-    assert run("embed", str(file), "--device", "cpu") == 0
+    assert ser("embed", str(file), "--device", "cpu") == 0
     assert "; 0 embedded in" in capsys.readouterr().out
     monkeypatch.setattr(embeddings, "_one", lambda *a: pytest.fail("a clip was embedded again"))
-    assert run("train", str(file), "--device", "cpu") == 0
-    assert run("embed", "tiny.json", "--corpus", str(mini_corpus / "clips.csv"), "--device", "cpu") == 0
+    assert ser("train", str(file), "--device", "cpu") == 0
+    assert ser("embed", "tiny.json", "--corpus", str(mini_corpus / "clips.csv"), "--device", "cpu") == 0
     assert "tiny: 96 clips, 96 distinct, 96 of them there before" in capsys.readouterr().out
 
 
@@ -218,13 +210,13 @@ def test_embed_says_what_it_lacks(
     for name in ("tiny.json", "mini.json"):
         shutil.move(tmp_path / name, tmp_path / "other" / name)
     project(model(tiny_whisper))
-    assert run("embed", *arguments) == 2
+    assert ser("embed", *arguments) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_mean_and_deviation_are_pooled_side_by_side(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:
     both = model(tiny_whisper, pooling={"kind": "mean_std"}, layers={"use": 1}, head={"kind": "linear"})
-    assert run("train", str(project(both, TRAINING, seeds=[0]))) == 0
+    assert ser("train", str(project(both, TRAINING, seeds=[0]))) == 0
     (one,) = find_runs(tmp_path / "runs" / "mini")
     assert FrozenModel.load(one.path / "model").weights["w"].shape == (64, 3)
 
@@ -251,7 +243,7 @@ def test_what_a_frozen_encoder_cannot_do_is_said_before_any_training(
     message: str,
 ) -> None:  # fmt: skip
     file = project(model(tiny_whisper, **changes), {**TRAINING, **training})
-    assert run("train", str(file)) == 2
+    assert ser("train", str(file)) == 2
     error = capsys.readouterr().err
     assert re.search(message, error.replace("\n", " "))
     assert not list((tmp_path / "runs").rglob("seed-*"))
@@ -260,7 +252,7 @@ def test_what_a_frozen_encoder_cannot_do_is_said_before_any_training(
 def test_augmentation_is_refused(project: Any, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gain = {"module": "audiomentations", "class": "Gain"}
     file = project(model(tiny_whisper), TRAINING, augmentations=[{"name": "loud", "transforms": {"gain": gain}}])
-    assert run("train", str(file)) == 2
+    assert ser("train", str(file)) == 2
     assert "augmentation 'loud' does not go with a frozen encoder" in capsys.readouterr().err
 
 
@@ -270,7 +262,7 @@ def test_a_head_refuses_another_encoder_of_the_same_name(
     folder = tmp_path / "encoder"
     shutil.copytree(tiny_whisper, folder)
     file = project(model(folder), TRAINING, seeds=[0])
-    assert run("train", str(file)) == 0
+    assert ser("train", str(file)) == 0
     torch.manual_seed(1)
     changed = WhisperModel.from_pretrained(folder)
     with torch.no_grad():
@@ -278,29 +270,29 @@ def test_a_head_refuses_another_encoder_of_the_same_name(
     changed.save_pretrained(folder)
     content = json.loads(file.read_text()) | {"conditions": ["telephone"]}
     file.write_text(json.dumps(content))
-    assert run("train", str(file)) == 2
+    assert ser("train", str(file)) == 2
     assert "encoder_sha256" in capsys.readouterr().err
 
 
 def test_the_cache_is_listed_verified_and_pruned(
     project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
+    assert ser("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
     capsys.readouterr()
-    assert run("cache", "ls") == 0
+    assert ser("cache", "ls") == 0
     listed = capsys.readouterr().out
     assert "embeddings/" in listed
     assert "clips/mini-" in listed
-    assert run("cache", "verify") == 0
+    assert ser("cache", "verify") == 0
     (shard,) = (tmp_path / "cache" / "embeddings").glob("*/*.bin")
     content = bytearray(shard.read_bytes())
     content[100] ^= 255
     shard.write_bytes(content)
-    assert run("cache", "verify") == 1
+    assert ser("cache", "verify") == 1
     assert "DAMAGED" in capsys.readouterr().out
-    assert run("cache", "verify", "--delete") == 0
+    assert ser("cache", "verify", "--delete") == 0
     assert not shard.exists()
-    assert run("cache", "prune", "--max-size", "lots") == 2
+    assert ser("cache", "prune", "--max-size", "lots") == 2
     assert "--max-size lots: expected bytes" in capsys.readouterr().err
-    assert run("cache", "prune", "--max-size", "0") == 0
+    assert ser("cache", "prune", "--max-size", "0") == 0
     assert not list((tmp_path / "cache" / "clips").glob("*[!k]"))

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -21,8 +19,7 @@ from ser_scripts.specs.corpora import NamedCorpus
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.splits import KFold
 from ser_scripts.splits import draw
-
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+from tests import fabricated_runs as made
 
 GOLDEN = {
     "emodb-loso": "0f7f495a9240c5959b837d56253a4b0da11b392ed9c7cc20a9ebc716f4ae5a06",

@@ -4,17 +4,14 @@ import hashlib
 import html.parser
 import json
 import re
-import runpy
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from ser_eval.evaluate import Summary, evaluate_experiment
-
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+from tests import fabricated_runs as made
 
 
 class Page(html.parser.HTMLParser):

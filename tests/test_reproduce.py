@@ -2,10 +2,8 @@
 
 import errno
 import json
-import runpy
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,8 +13,8 @@ from ser_eval import run_folder
 from ser_scripts.cli import app, main
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.runs import comparing, reproduce, source
+from tests.conftest import TINY_MODEL
 
-TINY_MODEL = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["TINY_MODEL"]
 RUN = "runs/mini/tiny/mini/seed-0"
 
 

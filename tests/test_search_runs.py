@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -16,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_eval.run_folder import find_runs, read_json
-from ser_scripts import cli
 from ser_scripts.runs import search as module
 from ser_scripts.runs import search_trials
 from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.plan import load_experiment, make_plan
 from ser_scripts.runs.search_study import trial_split
 from ser_scripts.settings import folders
+from tests.tiny import ser
 
 SEARCH = {
     "parameters": {
@@ -57,12 +56,6 @@ def heads(project: Any, tiny_whisper: Path) -> Any:
     return write
 
 
-def run(*arguments: object) -> int:
-    with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
-
 def trials(tmp_path: Path, seed: object = 0) -> pd.DataFrame:
     name = f"seed-{seed}" if isinstance(seed, int) else str(seed)
     (file,) = (tmp_path / "runs").glob(f"*/search/*/*/{name}/trials.csv")
@@ -86,7 +79,7 @@ def test_a_study_inside_each_split_chooses_what_is_trained(
 
     monkeypatch.setattr(search_trials, "train_run", spy)
     file = project({}, SHORT, search=SEARCH, seeds=[0, 1], conditions=["noise@10dB"])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     assert len(heard) == 6
     runs = find_runs(tmp_path / "runs" / "mini")
     assert [one.record["seed"] for one in runs] == [0, 1]
@@ -115,21 +108,21 @@ def test_a_study_inside_each_split_chooses_what_is_trained(
     for name in ("study.png", "result.json", "study.db", "study.json"):
         assert (tmp_path / "runs/mini/search/tiny/mini/seed-0" / name).is_file()
     assert not list((tmp_path / "runs").rglob("trial/*"))
-    assert run("train", file) == 0  # finished trials are not repeated
+    assert ser("train", file) == 0  # finished trials are not repeated
     assert len(heard) == 6
 
 
 def test_winners_of_several_splits_are_evaluated_together(heads: Any, tmp_path: Path) -> None:
     file = heads(search={**SEARCH, "num_trials": 2}, seeds=[0, 1])
-    assert run("train", file) == 0
-    assert run("eval", file) == 0
+    assert ser("train", file) == 0
+    assert ser("eval", file) == 0
     assert len(pd.read_csv(tmp_path / "runs/mini/results.csv")) == 2
 
 
 def test_a_killed_study_goes_on_as_if_it_had_not_been(project: Any, tmp_path: Path) -> None:
     """SIGKILL in the third trial; the same command then ends with the trials of a study that was never stopped."""
     file = project({}, {**SHORT, "epochs": 3}, search={**SEARCH, "num_trials": 4}, seeds=[0])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     whole = trials(tmp_path)
     (tmp_path / "runs").rename(tmp_path / "before")
     command = [sys.executable, "-c", "from ser_scripts.cli import main; main()", "tune", str(file)]
@@ -141,21 +134,21 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(project: Any, tmp_path: Pa
             break
     process.wait()
     study = tmp_path / "runs/mini/search/tiny/mini/seed-0"
-    assert len(module._read(study)) == 2
+    assert len(module.read_trials(study)) == 2
     assert not (study / "trials.csv").exists()
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     pd.testing.assert_frame_equal(trials(tmp_path), whole)
 
 
 def test_more_trials_continue_and_fewer_take_the_first(heads: Any, tmp_path: Path) -> None:
     file = heads(search=SEARCH, seeds=[0])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     three = trials(tmp_path)
-    assert run("tune", file, "--set", "search.num_trials=5") == 0
+    assert ser("tune", file, "--set", "search.num_trials=5") == 0
     five = trials(tmp_path)
     pd.testing.assert_frame_equal(five[:3], three)
     assert len(five) == 5
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     pd.testing.assert_frame_equal(trials(tmp_path), three)
 
 
@@ -166,7 +159,7 @@ def test_hopeless_trials_are_stopped(project: Any, tmp_path: Path) -> None:
     search = {"parameters": grid, "sampler": "grid", "num_trials": 4, "metric": "val_loss", "pruning": rule}
     training = {"epochs": 4, "scheduler": "constant", "warmup": 0, "gradient_clip": None, "select": "val_loss"}
     file = project({}, training, search=search, seeds=[8])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     table = trials(tmp_path, 8)
     assert list(table["training.learning_rate"]) == [2e-3, 1e-3, 0.6, 0.5]
     assert list(table["state"]) == ["complete", "complete", "pruned", "pruned"]
@@ -178,10 +171,10 @@ def test_hopeless_trials_are_stopped(project: Any, tmp_path: Path) -> None:
 
 def test_studies_in_processes_give_the_same(project: Any, tmp_path: Path) -> None:
     file = project({}, {**SHORT, "epochs": 1}, search={**SEARCH, "num_trials": 1}, seeds=[0, 1])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     one = [trials(tmp_path, seed) for seed in (0, 1)]
     (tmp_path / "runs").rename(tmp_path / "before")
-    assert run("tune", file, "--jobs", 2) == 0
+    assert ser("tune", file, "--jobs", 2) == 0
     for seed, table in enumerate(one):
         pd.testing.assert_frame_equal(trials(tmp_path, seed), table)
 
@@ -193,7 +186,7 @@ def test_a_winner_is_refused_on_speakers_who_chose_it(
     heads: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = heads(search={**SEARCH, "num_trials": 2}, seeds=[0])
-    assert run("tune", file, "--write", tmp_path / "tiny-tuned.json") == 0
+    assert ser("tune", file, "--write", tmp_path / "tiny-tuned.json") == 0
     tuned = read_json(tmp_path / "tiny-tuned.json")
     (entry,) = tuned["tuned_on"]
     assert tuned["name"] == "tiny-tuned"
@@ -205,7 +198,7 @@ def test_a_winner_is_refused_on_speakers_who_chose_it(
 
     file = heads(name="second", models=["tiny-tuned"], seeds={"low": 0, "high": 20})
     capsys.readouterr()
-    assert run("check", file) == 1
+    assert ser("check", file) == 1
     said = capsys.readouterr().out
     plan = make_plan(load_experiment(file), folders(), progress=lambda text: None)
     refused = {seed for seed, _ in plan.refused}
@@ -224,10 +217,10 @@ def test_a_winner_is_refused_on_speakers_who_chose_it(
         for actor in met:
             assert f"mini/{actor}" in reason
         assert "search inside each split" in reason
-    assert run("train", file) == 1
+    assert ser("train", file) == 1
     assert not list((tmp_path / "runs" / "second").rglob("seed-*"))
 
-    assert run("train", file, "--high-seed", 0) == 0
+    assert ser("train", file, "--high-seed", 0) == 0
     (one,) = find_runs(tmp_path / "runs" / "second")
     assert one.record["tuned_on"] == [entry]
     known = heard_by(one.path)
@@ -262,7 +255,7 @@ def test_tuned_speakers_follow_a_start_from_a_run(project: Any, tmp_path: Path) 
 def test_one_study_on_a_locked_test_set(heads: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = {**SEARCH, "num_trials": 2, "scope": "locked"}
     file = heads(search=search, seeds={"split_seeds": [0], "train_seeds": [0, 1]})
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     runs = find_runs(tmp_path / "runs" / "mini")
     assert len(runs) == 2
     assert runs[0].record["search"] == runs[1].record["search"]
@@ -271,13 +264,13 @@ def test_one_study_on_a_locked_test_set(heads: Any, tmp_path: Path, capsys: pyte
 
     edit(file, name="many", seeds={"low": 0, "high": 3})
     capsys.readouterr()
-    assert run("check", file) == 1
+    assert ser("check", file) == 1
     said = capsys.readouterr().out
     assert re.search(r"refused: seed 1: tests mini/.*, but the search has locked the test speakers of seed 0: ", said)
-    assert run("train", file) == 1
+    assert ser("train", file) == 1
     assert not (tmp_path / "runs/many").exists()
     edit(file, split={"kind": "k_fold", "folds": 2})
-    assert run("check", file) == 2
+    assert ser("check", file) == 2
     assert "each fold of split 'k_fold' has its own; use the scope 'nested'" in capsys.readouterr().err
 
 
@@ -286,7 +279,7 @@ def test_one_study_on_a_locked_test_set(heads: Any, tmp_path: Path, capsys: pyte
 
 def test_trials_train_on_a_share_of_the_speakers(heads: Any, tmp_path: Path) -> None:
     file = heads(search={**SEARCH, "num_trials": 1, "amount_of_training_data": 0.5}, seeds=[0])
-    assert run("tune", file, "--write", tmp_path / "half.json") == 0
+    assert ser("tune", file, "--write", tmp_path / "half.json") == 0
     (entry,) = read_json(tmp_path / "half.json")["tuned_on"]
     assert len(entry["actors"]) == 4  # 2 of 4 who train, 2 who validate
     assert sorted(actor[0] for actor in entry["actors"]) == ["f", "f", "m", "m"]
@@ -338,25 +331,25 @@ def test_another_spec_in_place_is_refused_or_moved_aside(
     heads: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = heads(search={**SEARCH, "num_trials": 1}, seeds=[0])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     edit(file, search={**SEARCH, "num_trials": 1, "metric": "val_uar"})
-    assert run("tune", file) == 2
+    assert ser("tune", file) == 2
     said = capsys.readouterr().err
     assert "holds a study of another spec" in said
     assert "search.metric: was 'val_loss', is 'val_uar'" in said
-    assert run("tune", file, "--force") == 0
+    assert ser("tune", file, "--force") == 0
     assert len(list((tmp_path / "runs/mini/old").iterdir())) == 1
 
 
 def test_a_damaged_database_is_said(heads: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = heads(search={**SEARCH, "num_trials": 1}, seeds=[0])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     database = next((tmp_path / "runs").rglob("study.db"))
     content = database.read_bytes()
     for damage in (b"rubbish" * 100, content[: len(content) // 2], content[:100] + bytes(len(content) - 100)):
         database.write_bytes(damage)
         capsys.readouterr()
-        assert run("tune", file) == 2, damage[:20]
+        assert ser("tune", file) == 2, damage[:20]
         said = capsys.readouterr().err
         assert "study.db is damaged" in said
         assert "delete" in said
@@ -364,18 +357,18 @@ def test_a_damaged_database_is_said(heads: Any, tmp_path: Path, capsys: pytest.C
 
 def test_faults_are_said_before_any_training(project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = project({}, SHORT, seeds=[0, 1])
-    assert run("tune", file) == 2
+    assert ser("tune", file) == 2
     assert "it has no 'search'" in capsys.readouterr().err
     edit(file, search={**SEARCH, "parameters": {"training.learning_rat": {"kind": "int", "low": 1, "high": 2}}})
-    assert run("check", file) == 2
+    assert ser("check", file) == 2
     assert "did you mean 'training.learning_rate'?" in capsys.readouterr().err
     edit(file, search=SEARCH)
-    assert run("tune", file, "--write", tmp_path / "new.json") == 2
+    assert ser("tune", file, "--write", tmp_path / "new.json") == 2
     assert "2 studies have as many winners" in capsys.readouterr().err
-    assert run("tune", file, "--high-seed", 0, "--write", file) == 2
+    assert ser("tune", file, "--high-seed", 0, "--write", file) == 2
     assert "it exists already" in capsys.readouterr().err
     edit(file, search={**SEARCH, "parameters": {"layers.use": {"kind": "int", "low": 0, "high": 7}}})
-    assert run("train", file) == 2
+    assert ser("train", file) == 2
     assert "'layers.use': 7: " in capsys.readouterr().err
     assert not list((tmp_path / "runs").rglob("study.*"))
 
@@ -387,7 +380,7 @@ def test_losses_that_are_not_finite_are_failed_trials(
     search = {"parameters": {"training.learning_rate": rates}, "sampler": "grid", "num_trials": 2}
     clip = {"gradient_clip": None, "scheduler": "constant", "warmup": 0, **SHORT}
     file = project({}, clip, search=search, seeds=[0])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     table = trials(tmp_path)
     bad = table["training.learning_rate"] == 1e30
     assert list(table.loc[bad, "state"]) == ["fail"]
@@ -397,7 +390,7 @@ def test_losses_that_are_not_finite_are_failed_trials(
         name="all",
         search={**search, "parameters": {"training.learning_rate": {**rates, "choices": [1e30, 2e30]}}},
     )
-    assert run("tune", file) == 1
+    assert ser("tune", file) == 1
     assert "all 2 trials failed" in capsys.readouterr().err
 
 
@@ -422,13 +415,13 @@ def test_heads_are_searched_and_the_winner_is_the_trial(
     monkeypatch.setattr(trainer, "train_heads", lambda *a, **k: calls.append(len(a[3])) or true(*a, **k))
     search = {"parameters": parameters, "num_trials": 8, "sampler": sampler, "metric": "val_loss"}
     file = heads(search=search, seeds=[0, 1])
-    assert run("tune", file) == 0
+    assert ser("tune", file) == 0
     if sampler == "tpe":
         assert calls == [1] * 16
     else:
         assert len(calls) <= 4  # a batch for each width of the head and each seed
         assert sum(calls) == 16
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     for one in find_runs(tmp_path / "runs" / "mini"):
         record = one.record["search"]
         assert record["completed"] == 8
@@ -457,7 +450,7 @@ def test_another_encoder_may_be_a_choice(heads: Any, tiny_whisper: Path, tmp_pat
     }
     search = {"parameters": parameters, "num_trials": 4, "sampler": "grid", "metric": "val_loss"}
     file = heads(search=search, seeds=[0])
-    assert run("train", file) == 0
+    assert ser("train", file) == 0
     table = trials(tmp_path)
     assert table["val_loss"].nunique() == 4
     (one,) = find_runs(tmp_path / "runs" / "mini")
@@ -509,7 +502,7 @@ def test_a_search_on_real_speech_beats_its_own_first_trial(
     monkeypatch.setenv("SER_DATA", str(ser_data))
     monkeypatch.setenv("SER_MODELS", str(ser_models))
     file = Path(__file__).parent.parent / "experiments" / "emodb-tune.json"
-    assert run("train", file, "--high-seed", 0, "--set", "search.num_trials=12", "--set", "search.sampler=random",
+    assert ser("train", file, "--high-seed", 0, "--set", "search.num_trials=12", "--set", "search.sampler=random",
                "--set", "name=real") == 0  # fmt: skip
     table = trials(tmp_path)
     (one,) = find_runs(tmp_path / "runs" / "real")

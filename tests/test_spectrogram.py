@@ -27,6 +27,7 @@ from ser_scripts.specs.base import load, parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder, TrainingSpec
 from ser_scripts.specs.spectrogram import SpectrogramEncoder
 from ser_scripts.training.schedules import schedule
+from tests.tiny import batch_of, clips, shake
 
 ROOT = Path(__file__).parents[1]
 SIX = ("angry", "disgusted", "fearful", "happy", "neutral", "sad")
@@ -42,32 +43,12 @@ def make(features: dict[str, Any] | None = None, **parts: Any) -> SerModel:
     return SerModel(spec, SIX[:3], encoder=build_encoder(spec.encoder, models=None))
 
 
-def clips(*samples: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [(0.1 * rng.standard_normal(size)).astype(np.float32) for size in samples]
-
-
-def batch_of(model: SerModel, *samples: int) -> dict[str, torch.Tensor]:
-    return model.encoder.collate([model.encoder.features(clip) for clip in clips(*samples)])
-
-
-def shake(model: torch.nn.Module) -> None:
-    """Weights and running statistics that are not at their start, so that no norm is the identity."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(50.0, 100.0)
-            elif tensor.is_floating_point() and tensor.ndim == 1:
-                tensor.add_(0.3 * torch.randn_like(tensor))
-
-
 # The network
 
 
 def test_the_small_network_is_the_published_stack_of_layers() -> None:
     model = make().eval()
-    shake(model)
+    shake(model, variance=(50.0, 100.0))
     layers: list[torch.nn.Module] = []
     for block in model.encoder.backbone.blocks:
         convolution = block.convolution
@@ -129,7 +110,7 @@ def test_the_two_schedules_are_those_of_torch(scheduler: str) -> None:
 @settings(max_examples=40)
 def test_logits_do_not_depend_on_the_batch(samples: list[int], pooling: str, fixed: bool) -> None:
     model = make(FIXED if fixed else VARIABLE, pooling={"kind": pooling}).eval()
-    shake(model)
+    shake(model, variance=(50.0, 100.0))
     features = [model.encoder.features(clip) for clip in clips(*samples)]
     with torch.inference_mode():
         together = model(**model.encoder.collate(features))["logits"]
@@ -192,7 +173,7 @@ def test_units_are_the_blocks_and_the_head_is_always_trained() -> None:
 @pytest.mark.parametrize("features", [FIXED, VARIABLE])
 def test_a_saved_model_gives_the_same_logits(tmp_path: Path, features: dict[str, Any]) -> None:
     model = make({**features, "scaling": "unit"})
-    shake(model)
+    shake(model, variance=(50.0, 100.0))
     model.eval().save(tmp_path)
     loaded = SerModel.load(tmp_path)
     assert isinstance(loaded.encoder, SpectrogramNetwork)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +16,7 @@ from ser_scripts.modeling.spectrogram import completed_features, count_parameter
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec
 from ser_scripts.specs.spectrogram import SpectrogramEncoder
+from tests.tiny import clips
 
 timm = pytest.importorskip("timm", reason="needs timm: .venv/bin/pip install -e '.[timm]'")
 
@@ -38,11 +38,6 @@ def make(backbone: str, *, models: Path | None = None, freeze: dict[str, Any] | 
     spec = parse(ModelSpec, content, source="m.json", kind="model")
     torch.manual_seed(0)
     return SerModel(spec, ("a", "b", "c"), encoder=build_encoder(spec.encoder, models=models))
-
-
-def clips(*samples: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [(0.1 * rng.standard_normal(size)).astype(np.float32) for size in samples]
 
 
 def settle(model: SerModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from ser_eval.markdown import to_html
 from ser_scripts.cli import app
 from ser_scripts.errors import BadInput
 from ser_scripts.runs.plan import load_experiment
-
-MADE_UP = runpy.run_path(str(Path(__file__).parent / "fabricated_runs.py"))
+from tests import fabricated_runs as made
 
 
 def test_markdown_becomes_tables_lists_and_pictures(tmp_path: Path) -> None:
@@ -46,7 +44,7 @@ def test_a_name_with_markup_stays_a_name(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = MADE_UP["make_experiment"](tmp_path_factory.mktemp("runs"))
+    folder: Path = made.make_experiment(tmp_path_factory.mktemp("runs"))
     evaluate_experiment(folder)
     return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from ser_analysis.methods import power
 from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment
 from ser_scripts.cli import app
+from tests import fabricated_runs as made
 
 R = json.loads((Path(__file__).parent / "oracle/power.json").read_text())
-MADE_UP = runpy.run_path(str(Path(__file__).parent / "fabricated_runs.py"))
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def test_seeds_that_share_speakers_are_never_enough(capsys: pytest.CaptureFixtur
 
 @pytest.mark.usefixtures("no_pages")
 def test_a_pilot_gives_the_spread_over_splits_and_over_speakers(tmp_path: Path) -> None:
-    folder: Path = MADE_UP["make_experiment"](tmp_path, models=("hubert-a", "wavlm-b", "whisper-c"))
+    folder: Path = made.make_experiment(tmp_path, models=("hubert-a", "wavlm-b", "whisper-c"))
     evaluate_experiment(folder)
     ser(folder / "results.csv", "--difference", 0.02, "--models", "hubert-a,wavlm-b", "--out", tmp_path / "seeds")
     content = json.loads((tmp_path / "seeds/power.json").read_text())

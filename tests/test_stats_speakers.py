@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import runpy
 import time
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from ser_eval.evaluate import evaluate_experiment
 from ser_eval.intervals import jackknife_interval
 from ser_eval.run_folder import find_runs
 from ser_scripts.cli import app
+from tests import fabricated_runs as made
 
 ORACLE = Path(__file__).parent / "oracle"
-MADE_UP = runpy.run_path(str(Path(__file__).parent / "fabricated_runs.py"))
 COLUMNS = ["--models", "pred_a,pred_b", "--truth", "y_true", "--speaker", "speaker"]
 
 
@@ -308,7 +307,7 @@ def test_predictions_that_are_refused(tmp_path: Path, change: Any, arguments: li
 
 
 def made_up(tmp_path: Path, **changes: Any) -> Path:
-    folder: Path = MADE_UP["make_experiment"](tmp_path, **changes)
+    folder: Path = made.make_experiment(tmp_path, **changes)
     return folder
 
 

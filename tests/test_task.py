@@ -1,9 +1,7 @@
 """Task maps: which labels become which classes, what is counted, and what holds across corpora."""
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,8 +22,7 @@ from ser_scripts.specs.corpora import CsvCorpus, NamedCorpus
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.task import PRESETS, TaskSpec
 from ser_scripts.tasks import Task, check_names, make_task
-
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fabricated_runs.py"))))
+from tests import fabricated_runs as made
 
 EMODB = ("angry", "bored", "disgusted", "fearful", "happy", "neutral", "sad")
 FOUR = ["angry", "happy", "neutral", "sad"]

@@ -1,0 +1,43 @@
+"""What several test files make: noise as clips, a batch of it, a network away from its start, `ser` in this process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from ser_scripts import cli
+from ser_scripts.modeling.model import SerModel
+
+
+def clips(*samples: int) -> list[np.ndarray]:
+    """White noise, one clip per length in samples."""
+    rng = np.random.default_rng(0)
+    return [(0.1 * rng.standard_normal(size)).astype(np.float32) for size in samples]
+
+
+def batch_of(model: SerModel, *samples: int) -> dict[str, torch.Tensor]:
+    """The model's own batch of such clips."""
+    return model.encoder.collate([model.encoder.features(clip) for clip in clips(*samples)])
+
+
+def shake(model: torch.nn.Module, *, variance: tuple[float, float] = (0.5, 2.0)) -> None:
+    """Give weights and running statistics values that are not their start, so that no norm is the identity."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(*variance)
+            elif tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.add_(0.3 * torch.randn_like(tensor))
+
+
+def ser(*arguments: Any) -> int:
+    """Run `ser` with these arguments in this process; returns its exit code."""
+    with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
