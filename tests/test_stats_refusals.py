@@ -53,6 +53,10 @@ REFUSED = {
     "constant scores": (lambda t: t.assign(uar="0.5"), DESIGN, r"every uar is 0.5; scores that do not vary"),
     "NaN": (with_cell(3, "uar", "nan"), DESIGN, r"line 5: uar = 'nan' is not a number"),
     "infinity": (with_cell(3, "uar", "inf"), DESIGN, r"line 5: uar = 'inf' is not a number"),
+    "decimal comma": (with_cell(0, "uar", "0,61"), DESIGN, r"uar = '0,61' is not a number; decimals need a point"),
+    "a column twice but for a space": (
+        lambda t: t.assign(**{"model ": t["model"]}), DESIGN, r"has the column 'model' more than once",
+    ),
     "text": (with_cell(0, "uar", "good"), DESIGN, r"line 2: uar = 'good' is not a number"),
     "no score at all": (lambda t: t.assign(uar=""), DESIGN, r"no row has a value of uar"),
     "duplicated rows": (lambda t: pd.concat([t, t.head(1)]), DESIGN, r"lines 2 and 14: several rows for seed=0, "),
@@ -99,3 +103,10 @@ def test_the_command_line_prints_one_sentence_and_exits_with_2(tmp_path: Path) -
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "divide percentages by 100" in done.stderr
+
+
+def test_spaces_around_the_names_of_columns_do_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "spaced.csv"
+    file.write_text(scores().to_csv(index=False).replace("seed,model,uar", "seed , model,uar ", 1))
+    ser("--csv", file, *DESIGN, "--out", tmp_path / "out")
+    assert (tmp_path / "out/stats.json").is_file()

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_analysis.experiment import stats_of_experiment
-from ser_analysis.methods import components, fairness, mcnemar, speakers
+from ser_analysis.methods import components, fairness, mcnemar, speakers, two_way
 from ser_eval.errors import BadInput
 from ser_eval.evaluate import evaluate_experiment
 from ser_eval.intervals import jackknife_interval
@@ -214,6 +215,62 @@ def test_ten_thousand_draws_of_ten_models_take_seconds() -> None:
     assert all(row["n_draws"] == 10_000 for row in rows)
 
 
+# Speakers and runs
+
+
+def test_two_way_is_the_sum_of_the_squared_shares_of_speakers_and_runs() -> None:
+    rng = np.random.default_rng(8)
+    clips = np.full((3, 4, 2), 5)
+    correct = rng.binomial(clips, 0.6)
+    told = two_way.run(clips, correct)
+    uar = (correct.sum(axis=(0, 1)) / clips.sum(axis=(0, 1))).mean()
+    assert told["estimate"] == pytest.approx(uar)
+    # Balanced: both are the variances of means, by hand.
+    speakers_uar, runs_uar = ((correct.sum(axis=axis) / clips.sum(axis=axis)).mean(axis=1) for axis in (0, 1))
+    of_speakers, of_runs = speakers_uar.var(ddof=1) / 4, runs_uar.var(ddof=1) / 3
+    assert told["standard_error"] ** 2 == pytest.approx(of_speakers + of_runs)
+    df = (of_speakers + of_runs) ** 2 / (of_speakers**2 / 3 + of_runs**2 / 2)
+    assert told["df"] == pytest.approx(df)
+    assert told["low"] == pytest.approx(uar - scipy.stats.t.ppf(0.975, df) * told["standard_error"])
+    wider = two_way.run(clips, correct, test_train_ratio=0.25, variant="sum_overlap")
+    assert wider["standard_error"] ** 2 == pytest.approx(of_speakers + (1 + 3 * 0.25) * of_runs)
+    cell = ((correct - clips * correct.sum(axis=(0, 1)) / 60) / 60).mean(axis=2)
+    both = 12 / 11 * (cell**2).sum()
+    less = two_way.run(clips, correct, variant="subtracted")
+    assert less["standard_error"] ** 2 == pytest.approx(of_speakers + max(0.0, of_runs - both))
+
+
+def test_two_way_without_a_second_run_or_without_any_spread_is_undefined() -> None:
+    clips = np.full((2, 3, 2), 4)
+    correct = np.random.default_rng(1).binomial(clips, 0.5)
+    assert math.isnan(two_way.run(clips[:1], correct[:1])["p"])
+    assert math.isnan(two_way.run(clips, clips)["low"])
+    with pytest.raises(BadInput, match="there is one speaker"):
+        two_way.run(clips[:, :1], correct[:, :1])
+    unseen = np.concatenate([clips, np.zeros((2, 2, 2), dtype=int)], axis=1)  # people whom no run tests
+    more = np.concatenate([correct, np.zeros((2, 2, 2), dtype=int)], axis=1)
+    assert two_way.run(unseen, more) == two_way.run(clips, correct)
+
+
+def test_what_training_anew_adds_is_seen() -> None:
+    """The luck of a training moves all speakers of a run together; only the two-way interval sees it."""
+    rng = np.random.default_rng(2)
+    clips = np.full((8, 60, 3), 10)
+    luck = rng.normal(0, 0.08, size=(8, 1, 1))
+    correct = rng.binomial(clips, np.clip(0.6 + luck, 0, 1) * np.ones((1, 60, 3)))
+    (as_trained,) = speakers.run(clips.sum(axis=0), correct.sum(axis=0)[None], draws=100)
+    assert two_way.run(clips, correct)["standard_error"] > 4 * as_trained["standard_error"]
+
+
+def test_the_coverage_of_training_anew_comes_from_the_simulation() -> None:
+    for place, sizes in two_way.COVERAGE.items():
+        assert two_way.CHOSEN[place] in two_way.VARIANTS
+        for size, (mean, worst) in sizes.items():
+            assert 0.90 <= worst <= mean <= 0.99
+            assert two_way.coverage(size + 1, place) == (mean, worst, size)
+    assert two_way.coverage(2, "other")[2] == 6
+
+
 # ser stats --predictions
 
 
@@ -331,6 +388,54 @@ def test_an_experiment_tells_of_people_on_each_test_set(tmp_path: Path) -> None:
     assert report.index("## In plain words") < report.index("## What may not be concluded") < report.index("## Tables")
     assert "New people " in report
     assert "6 test speakers are a small sample" in report
+
+
+def test_an_experiment_tells_what_training_anew_would_add(tmp_path: Path) -> None:
+    folder = made_up(tmp_path)
+    evaluate_experiment(folder)
+    stats_of_experiment(folder)
+    content = json.loads((folder / "stats/home-on-home/stats.json").read_text())
+    (pair,) = content["speakers"]["speaker_pairs"]
+    runs = [run for run in find_runs(folder) if run.record["model"] == pair["a"]]
+    shape = (len(runs), 6, 4)
+    names, labels = sorted({a for run in runs for a in run.predictions()["home", ""]["actor"]}), sorted(made.CLASSES)
+    clips, correct = np.zeros(shape, dtype=int), np.zeros(shape, dtype=int)
+    for sign, model in ((1, pair["a"]), (-1, pair["b"])):
+        mine = [run for run in find_runs(folder) if run.record["model"] == model]
+        for r, run in enumerate(sorted(mine, key=lambda run: int(run.record["seed"]))):
+            for row in run.predictions()["home", ""].itertuples():
+                at = r, names.index(row.actor), labels.index(row.truth)
+                clips[at] += sign > 0
+                correct[at] += sign * (row.truth == row.prediction)
+    told = two_way.run(clips, correct)
+    assert (pair["n_runs"], pair["retrained_p"]) == (3, pytest.approx(told["p"]))
+    assert (pair["retrained_low"], pair["retrained_high"]) == pytest.approx((told["low"], told["high"]))
+    assert pair["retrained_p_holm"] == pytest.approx(told["p"])
+    away = json.loads((folder / "stats/home-on-away/stats.json").read_text())["speakers"]["speaker_pairs"][0]
+    assert away["retrained_coverage_worst"] == two_way.COVERAGE["other"][6][1]
+    report = (folder / "stats/home-on-home/report.md").read_text()
+    assert "Trained anew as well (3 runs): 95 % CI [" in report
+
+
+def test_mcnemar_of_an_experiment_is_of_one_run_and_says_that_it_is_of_clips(tmp_path: Path) -> None:
+    folder = made_up(tmp_path)
+    evaluate_experiment(folder)
+    stats_of_experiment(folder)
+    content = json.loads((folder / "stats/home-on-home/stats.json").read_text())
+    assert content["mcnemar"]["target"] == "of these clips"
+    (row,) = content["mcnemar"]["pairs"]
+    tables = [
+        run.predictions()["home", ""].sort_values("path")
+        for model in (row["a"], row["b"])
+        for run in find_runs(folder)
+        if run.record["model"] == model and run.record["seed"] == 0
+    ]
+    right = [(table["truth"] == table["prediction"]).to_numpy() for table in tables]
+    assert row["run"] == "seed-0"
+    assert row["n_clips"] == len(tables[0])
+    assert (row["n_a_only"], row["n_b_only"]) == (int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum()))
+    assert set(pd.read_csv(folder / "stats/home-on-home/mcnemar.csv")["target"]) == {"of these clips"}
+    assert any("nothing may be concluded about people" in fact for fact in content["facts"])
 
 
 def test_unknown_speakers_and_one_speaker_get_a_sentence(tmp_path: Path) -> None:

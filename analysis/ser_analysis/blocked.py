@@ -12,6 +12,7 @@ import pandas as pd
 
 from ser_analysis import grouped, wording
 from ser_analysis.methods import (
+    aligned_ranks,
     assumptions,
     between_anova,
     contrasts,
@@ -24,7 +25,7 @@ from ser_analysis.methods import (
 )
 from ser_analysis.methods.marginal_means import Cells
 from ser_analysis.output import RNG_SEED, Analysis, records
-from ser_analysis.scores import SHARES, Array, Scores, audit, rows_of, subset
+from ser_analysis.scores import SHARES, Array, Scores, audit, column_of, rows_of, subset
 from ser_eval.errors import BadInput
 
 SUMMARY_LINES = 15
@@ -97,7 +98,7 @@ def _descriptives(scores: Scores) -> pd.DataFrame:
         keep = np.array([group == levels for group in scores.groups])
         part = descriptives.run(subset(scores, keep)).drop(columns="sd_within_block")
         for position, (factor, level) in enumerate(zip(scores.between, levels, strict=True)):
-            part.insert(position, factor, level)
+            part.insert(position, column_of(factor, descriptives.COLUMNS), level)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -145,9 +146,24 @@ def _variance(scores: Scores, analysis: Analysis) -> None:
             strata.run(scores, plots=places, by_plot=True)
         )
         tables["strata"] = split
+    _aligned(scores, analysis)
     checks = assumptions.run(*_residuals(scores))
     tables["assumptions"] = checks
     content["assumptions"] = assumptions.as_blocks(checks)
+
+
+def _aligned(scores: Scores, analysis: Analysis) -> None:
+    """The aligned rank transform, for comparison with papers that use it; no sentence rests on it."""
+    table = aligned_ranks.run(scores)
+    analysis.tables["art_anova"] = table
+    analysis.content["art"] = {"target": scores.target, "table": records(table)}
+    try:
+        pairs = aligned_ranks.contrasts(scores)
+    except BadInput as error:
+        analysis.facts.append(f"{scores.target}: no contrasts of aligned ranks: {error}.")
+        return
+    analysis.tables["art_contrasts"] = pairs
+    analysis.content["art"]["contrasts"] = records(pairs)
 
 
 def _pairs(scores: Scores, analysis: Analysis, margin: float | None, planned: Sequence[tuple[str, str]] = ()) -> None:

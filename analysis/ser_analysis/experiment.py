@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ser_analysis import blocked, speaker_level
-from ser_analysis.methods import components
+from ser_analysis.methods import components, mcnemar
 from ser_analysis.output import (
+    OF_CLIPS,
     REPORT_MD,
     STATS_JSON,
     Analysis,
@@ -22,7 +24,7 @@ from ser_analysis.output import (
     remove_stale,
     write,
 )
-from ser_analysis.scores import Scores, need_columns, numbers, pivot, read_text_table, rows_of
+from ser_analysis.scores import Scores, natural, need_columns, numbers, pivot, read_text_table, rows_of
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     FOLDS,
@@ -36,7 +38,9 @@ from ser_eval.run_folder import (
     find_runs,
     planned_contrasts,
     planned_runs,
+    prediction_file,
     read_json,
+    read_predictions,
     run_name,
     write_json,
     write_text,
@@ -89,7 +93,9 @@ def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsRe
     facts = [f"{len(left_out)} rows have no UAR and are left out: {'; '.join(left_out)}."] if left_out else []
     scored = table[~unscored]
     if scored.empty:
-        raise BadInput(f"{file}: no row has a {DV}")
+        rated = next((column for column in table.columns if column.startswith("ccc_")), None)
+        hint = f". Of ratings: ser stats --csv {file} --dv {rated} --within model --block split_sha256" if rated else ""
+        raise BadInput(f"{file}: no row has a {DV}{hint}")
 
     facts += _unfinished(folder, runs)
     contrasts = _contrasts(folder, table)
@@ -288,20 +294,106 @@ def _people(
     part: pd.DataFrame, folder: Path, runs: list[RunFolder], analysis: Analysis, contrasts: Sequence[tuple[str, str]]
 ) -> None:
     """T2 from the speakers themselves: every model and pair on every test set."""
-    told = {(row["run"], row["place"]): row["name"] for row in rows_of(part)}
+    told = {(row["run"], row["place"]): row for row in rows_of(part)}
     found: dict[str, dict[str, dict[tuple[str, str], Any]]] = {}
+    splits: dict[tuple[str, str], str] = {}
+    first: RunFolder | None = None
+    where: dict[tuple[str, Any], RunFolder] = {}
     for run in runs:
         for place, tested in read_json(run.path / METRICS).items():
             for stands in {_name(folder, run), _seed_name(folder, run)}:
                 if (stands, place) in told:
+                    row = told[stands, place]
                     key = (f"{int(run.record['seed']):06d}", str(run.record["fold"] or ""))
-                    found.setdefault(place, {}).setdefault(told[stands, place], {})[key] = tested
+                    found.setdefault(place, {}).setdefault(row["name"], {})[key] = tested
+                    splits[key] = row["split_sha256"]
+                    first = first or run
+                    where[row["name"], (place, key)] = run
     content: dict[str, Any] = {}
     for place in sorted(found):
-        tables = speaker_level.of_runs(analysis, place, found[place], contrasts, several=len(found) > 1)
+        assert first is not None
+        in_domain = place.partition("@")[0] in first.record["train_corpora"]
+        tables = speaker_level.of_runs(
+            analysis,
+            place,
+            found[place],
+            contrasts,
+            several=len(found) > 1,
+            splits=splits,
+            in_domain=in_domain,
+            test_train_ratio=0.0 if in_domain else _held_out(part, first),
+        )
         for name, rows in tables.items():
             content.setdefault(name, []).extend(rows)
     analysis.content["speakers"] = content
+    clipwise: list[dict[str, Any]] = []
+    for place in sorted(found):
+        here = {(model, key): run for (model, (at, key)), run in where.items() if at == place}
+        file = prediction_file(*place.partition("@")[::2])
+        if lacking := [run for run in here.values() if not (run.path / file).is_file()]:
+            analysis.facts.append(f"No McNemar's test on {place}: {_name(folder, lacking[0])} holds no {file}.")
+        else:
+            clipwise += _mcnemar(place, found[place], here, file)
+    if clipwise:
+        analysis.tables["mcnemar"] = pd.DataFrame(clipwise)
+        analysis.content["mcnemar"] = {"target": OF_CLIPS, "pairs": records(analysis.tables["mcnemar"])}
+        analysis.facts.append(
+            "McNemar's tests stand beside the others for comparison with papers that print them: one run, every clip "
+            "taken for another person. They are about these clips, and nothing may be concluded about people from them."
+        )
+
+
+def _mcnemar(
+    place: str,
+    found: Mapping[str, Mapping[tuple[str, str], Any]],
+    where: Mapping[tuple[str, Any], RunFolder],
+    file: str,
+) -> list[dict[str, Any]]:
+    """McNemar's test of each pair of models on the clips of the first run that both have; none where they share none.
+
+    Args:
+        place: the test corpus (and condition)
+        found: by model, then by seed and fold, what metrics.json says
+        where: the run of each model, seed and fold
+        file: the predictions in a run folder
+    """
+    tables: dict[tuple[str, Any], pd.DataFrame] = {}
+
+    def answers(model: str, key: tuple[str, str]) -> pd.DataFrame:
+        if (model, key) not in tables:
+            table = read_predictions(where[model, key].path / file)
+            inside = table[table["truth"].isin(found[model][key]["labels"])]
+            tables[model, key] = inside.set_index(["corpus", "path"])[["truth", "prediction"]].sort_index()
+        return tables[model, key]
+
+    rows: list[dict[str, Any]] = []
+    for a, b in itertools.combinations(sorted(found, key=natural), 2):
+        for key in sorted(set(found[a]) & set(found[b])):
+            if any(found[model][key].get("answers_classes") is False for model in (a, b)):
+                continue
+            one, other = answers(a, key), answers(b, key)
+            if one.index.equals(other.index) and (one["truth"] == other["truth"]).all():
+                right = [(part["prediction"] == part["truth"]).to_numpy() for part in (one, other)]
+                run = where[a, key].path.name
+                rows.append({"at": place, "run": run, "a": a, "b": b, "n_clips": len(one), **mcnemar.run(*right)})
+                break
+    return rows
+
+
+def _held_out(part: pd.DataFrame, run: RunFolder) -> float:
+    """Clips of its training corpora that a run holds out / that it trains on.
+
+    Those tested, where a row says how many; else what stands in the split beside the training side.
+    """
+    corpora = set(run.record["train_corpora"])
+    at_home = np.array([bare in corpora for bare in _bare(part["test_corpus"])], dtype=bool)
+    inside = part[at_home & (part["fold"] == NONE).to_numpy()]
+    if len(inside) and bool(inside[["n_train", "n_test"]].notna().to_numpy().all()) and (inside["n_train"] > 0).all():
+        return float((inside["n_test"] / inside["n_train"]).mean())
+    split = run.split()
+    sides = split.loc[split["corpus"].isin(corpora), "split"]
+    trained, tested = int((sides == "train").sum()), int((sides == "test").sum())
+    return (tested or len(sides) - trained) / trained if trained else 0.0
 
 
 def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from ser_analysis import wording
-from ser_analysis.methods import assumptions, between_anova, marginal_means, oneway, tukey, two_groups
+from ser_analysis.methods import aligned_ranks, assumptions, between_anova, marginal_means, oneway, tukey, two_groups
 from ser_analysis.methods.descriptives import COLUMNS as DESCRIPTIVE_COLUMNS
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.marginal_means import Cells
 from ser_analysis.output import Analysis, records
-from ser_analysis.scores import Array, natural, rows_of
+from ser_analysis.scores import Array, column_of, natural, rows_of
+from ser_eval.errors import BadInput
 
 QUESTION = "other rows drawn like these: would they show the same?"
 
@@ -50,9 +51,10 @@ def analyse(
     }
     residuals = np.concatenate([values - values.mean() for values in groups.values()])
     checks = assumptions.run(list(groups.values()), residuals)
+    named = [column_of(factor, DESCRIPTIVE_COLUMNS) for factor in factors]
     told = pd.DataFrame(
-        [{**dict(zip(factors, cell, strict=True)), **summary(values)} for cell, values in groups.items()],
-        columns=[*factors, *(name for name in DESCRIPTIVE_COLUMNS if name not in ("n_runs", "sd_within_block"))],
+        [{**dict(zip(named, cell, strict=True)), **summary(values)} for cell, values in groups.items()],
+        columns=[*named, *(name for name in DESCRIPTIVE_COLUMNS if name not in ("n_runs", "sd_within_block"))],
     )
     sizes = {len(values) for values in groups.values()}
     all_facts = [
@@ -94,7 +96,7 @@ def analyse(
         },
         "n": len(rows),
         "descriptives": records(told),
-        "cells": records(told[[*factors, "n", "mean", "sd"]]),
+        "cells": records(told[[*named, "n", "mean", "sd"]]),
         **{f"anova_type{typ}": records(table) for typ, table in types.items()},
         "effect_ci_type2_ncF": records(between_anova.effect_intervals(types[2])),
         "effect_ci_type3_ncF": records(between_anova.effect_intervals(types[3])),
@@ -109,6 +111,12 @@ def analyse(
             tables[f"hc3_type{typ}"] = table
     if not len(hc3[3]):
         all_facts.append("A cell has one row, so that HC3 is not defined.")
+    try:
+        tables["art_anova"] = aligned_ranks.between(rows, dv=dv, factors=factors)
+        tables["art_contrasts"] = aligned_ranks.between_contrasts(rows, dv=dv, factors=factors)
+        content["art"] = {"table": records(tables["art_anova"]), "contrasts": records(tables["art_contrasts"])}
+    except BadInput as error:
+        all_facts.append(f"No analysis of aligned ranks: {error}.")
     blocks, more = marginal(between_anova.cells(rows, dv=dv, factors=factors))
     content |= blocks
     tables |= more
@@ -134,7 +142,7 @@ def marginal(cells: Cells) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     for factor in cells.factors:
         told = marginal_means.means(cells, factor)
         content[f"emmeans_{factor}"] = records(told)
-        mean_rows.append(told.rename(columns={factor: "level"}).assign(factor=factor))
+        mean_rows.append(told.rename(columns={told.columns[0]: "level"}).assign(factor=factor))
         for adjust in ("tukey", "holm"):
             pairs = marginal_means.pairwise(cells, factor, adjust)
             content[f"emmeans_{factor}_{adjust}"] = records(pairs)

@@ -37,11 +37,11 @@ PRINTED = {
     "two_groups": ["factor", "at", "a", "b", "n_a", "n_b", "mean_diff", "welch_t", "welch_df", "welch_p", "hedges_g"],
     "speaker_intervals": [
         "at", "model", "n_clips", "n_speakers", "uar", "ci95_low", "ci95_high", "simulated_coverage", "bca_low",
-        "bca_high", "percentile_low", "percentile_high",
+        "bca_high", "percentile_low", "percentile_high", "n_runs", "retrained_low", "retrained_high",
     ],
     "speaker_pairs": [
         "at", "a", "b", "planned", "n_speakers", "mean_diff", "ci95_low", "ci95_high", "t", "df", "p", "p_holm",
-        "swap_p", "swap_p_holm", "simulated_coverage",
+        "swap_p", "swap_p_holm", "simulated_coverage", "n_runs", "retrained_low", "retrained_high", "retrained_p_holm",
     ],
     "speaker_gaps": [
         "at", "model", "first", "second", "n_first", "n_second", "gap", "ci95_low", "ci95_high", "welch_p",
@@ -64,6 +64,8 @@ CAPTIONS = {
     "marginal_contrasts": "Pairs of marginal means, by Tukey and by Holm",
     "simple_effects": "Simple effects, Holm within each factor",
     "interaction_contrasts": "Interaction contrasts (differences of differences), unadjusted",
+    "art_anova": "ANOVA of aligned ranks (ART), each line from its own ranks; for comparison with papers that use it",
+    "art_contrasts": "Contrasts of aligned ranks (ART-C), Holm within each family",
     "friedman": "Friedman's test, with and without tie correction, and Iman-Davenport's F",
     "friedman_pairs": "Mean ranks of pairs, Nemenyi's test",
     "anova_type1": "Between-groups ANOVA, type I",

@@ -118,12 +118,21 @@ def natural(text: str) -> tuple[tuple[int, float, str], ...]:
     return tuple((1, 0.0, part) if index % 2 == 0 else (0, float(part), part) for index, part in enumerate(parts))
 
 
+def column_of(factor: str, taken: Sequence[str]) -> str:
+    """What a table calls the column of a factor: `p (factor)` where one of its own columns has that name."""
+    return f"{factor} (factor)" if factor in (*taken, "target") else factor
+
+
 def read_text_table(file: Path) -> pd.DataFrame:
     """Read a table separated by comma, semicolon or tab, every value as text; factor levels are never numbers."""
     table = parse_table(file, separators=",;\t")
     if table.empty:
         raise BadInput(f"{file} holds no rows below its header")
-    return table
+    names = [str(name).strip() for name in table.columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{file} has the column {name!r} more than once")
+    return table.set_axis(names, axis="columns")
 
 
 def need_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -139,7 +148,10 @@ def numbers(table: pd.DataFrame, column: str, source: str) -> pd.Series[float]:
     values = pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)
     bad = ((text != "") & ~np.isfinite(values)).to_numpy()
     if bad.any():
-        raise BadInput(f"{source}, line {_line(bad)}: {column} = {table[column][bad].iloc[0]!r} is not a number")
+        value = str(table[column][bad].iloc[0])
+        comma = re.fullmatch(r"\s*-?\d*,\d+\s*", value)
+        hint = f"; decimals need a point: {value.strip().replace(',', '.')}" if comma else ""
+        raise BadInput(f"{source}, line {_line(bad)}: {column} = {value!r} is not a number{hint}")
     outside = ((values < 0) | (values > 1)).to_numpy()
     if column in SHARES and outside.any():
         raise BadInput(

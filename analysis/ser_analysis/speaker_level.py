@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from ser_analysis import wording
 from ser_analysis.effect_sizes import holm
-from ser_analysis.methods import fairness, speakers
+from ser_analysis.methods import fairness, speakers, two_way
 from ser_analysis.methods.speakers import Integers
 from ser_analysis.output import RNG_SEED, Analysis, records
 from ser_analysis.scores import natural, rows_of
@@ -23,6 +23,19 @@ INTERVALS, PAIRS = "speaker_intervals", "speaker_pairs"
 SPREAD, CLASSES, GAPS = "speaker_spread", "class_recalls", "speaker_gaps"
 KNOWN_GROUPS = ("female", "male", "f", "m", "F", "M")
 """Groups that are put first, in this order, when a gap is told; others by name."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Counts of each of R >= 2 runs, for what training anew would do."""
+
+    clips: Integers
+    """(R, S, K)"""
+    correct: Integers
+    """(R, S, K)"""
+    place: str
+    """A key of `two_way.CHOSEN`."""
+    test_train_ratio: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class Tested:
     """(S, K)"""
     correct: Integers
     """(S, K)"""
+    runs: Runs | None = None
+    """The same by run, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class Pair:
     correct_b: Integers
     planned: bool = True
     """Whether the comparison was declared before; all are where none was declared."""
+    runs: Runs | None = None
+    """The same by run, `correct` being A's minus B's."""
 
 
 def add(
@@ -69,7 +86,9 @@ def add(
     rows, spreads, classes, gapped = [], [], [], []
     for model, one in tested.items():
         (row,) = speakers.run(one.clips, one.correct[None], rng_seed=RNG_SEED, draws=draws)
-        rows.append({"at": at, "model": model, "n_clips": int(one.clips.sum()), **_shown(row, "uar")})
+        rows.append(
+            {"at": at, "model": model, "n_clips": int(one.clips.sum()), **_shown(row, "uar"), **_retrained(one.runs)}
+        )
         spreads.append({"at": at, "model": model, **fairness.spread(one.names, one.clips, one.correct)})
         classes += [{"at": at, "model": model, **part} for part in fairness.recalls(one.labels, one.clips, one.correct)]
         gapped += gaps(at, model, one.groups, speakers.speaker_uars(one.clips, one.correct))
@@ -86,7 +105,7 @@ def add(
                 "at": at, "a": pair.a, "b": pair.b, "n_clips": int(pair.clips.sum()), "uar_a": float(uar_a),
                 "uar_b": float(uar_b), **_shown(row, "mean_diff"), **test, "p_holm": math.nan,
                 "swap_p": swapped["p_two_sided"], "swap_exact": "n_permutations" in swapped, "swap_p_holm": math.nan,
-                "planned": pair.planned,
+                "planned": pair.planned, **_retrained(pair.runs, test=True),
             }
         )  # fmt: skip
         change = speakers.speaker_uars(pair.clips, pair.correct_a) - speakers.speaker_uars(pair.clips, pair.correct_b)
@@ -112,7 +131,9 @@ def adjust(rows: Sequence[dict[str, Any]]) -> None:
     """Holm over the pairs of one place: the planned ones are one family, the others are adjusted over all."""
     for planned in (True, False):
         family = [row for row in rows if not planned or row["planned"]]
-        for p, name in (("p", "p_holm"), ("swap_p", "swap_p_holm")):
+        for p, name in (("p", "p_holm"), ("swap_p", "swap_p_holm"), ("retrained_p", "retrained_p_holm")):
+            if any(p not in row for row in rows):
+                continue
             for row, value in zip(family, holm(np.array([row[p] for row in family], dtype=float)), strict=True):
                 if row["planned"] == planned:
                     row[name] = float(value)
@@ -134,6 +155,29 @@ def _shown(row: Mapping[str, Any], estimate: str) -> dict[str, Any]:
         "bootstrap_sd": row["sd"],
         **rest,
     }
+
+
+def _retrained(runs: Runs | None, *, test: bool = False) -> dict[str, Any]:
+    """The interval (and test) over speakers and runs; nothing where there is one run."""
+    if runs is None:
+        return {}
+    told = two_way.run(
+        runs.clips, runs.correct, test_train_ratio=runs.test_train_ratio, variant=two_way.CHOSEN[runs.place]
+    )
+    mean, worst, size = two_way.coverage(int(told["n_speakers"]), runs.place)
+    found: dict[str, Any] = {
+        "n_runs": told["n_runs"],
+        "retrained_low": told["low"],
+        "retrained_high": told["high"],
+        "retrained_se": told["standard_error"],
+        "retrained_df": told["df"],
+        "retrained_coverage": mean,
+        "retrained_coverage_worst": worst,
+        "retrained_speakers": size,
+    }
+    if test:
+        found |= {"retrained_t": told["t"], "retrained_p": told["p"], "retrained_p_holm": math.nan}
+    return found
 
 
 def gaps(at: str, model: str, groups: Sequence[str], values: Any) -> list[dict[str, Any]]:
@@ -183,7 +227,14 @@ def sentences(
             f"{start}the intervals are Student's t on the delete-one-speaker jackknife. Called 95 %, they held the "
             f"truth in {100 * least['simulated_coverage']:.1f} % of simulated corpora with "
             f"{least['simulated_speakers']} speakers (there are {least['n_speakers']} here). They take the trained "
-            "models as they are: training anew on other people would add to them."
+            "models as they are"
+            + (
+                ": training anew on other people would add to them."
+                if "n_runs" not in least
+                else f"; those called trained anew add the spread between the {least['n_runs']} runs, and held the "
+                f"truth in {100 * least['retrained_coverage']:.1f} % (at worst "
+                f"{100 * least['retrained_coverage_worst']:.1f} %) with {least['retrained_speakers']} speakers."
+            )
         )
     if intervals and (note := speakers.warning(min(int(row["n_speakers"]) for row in intervals))):
         told.append(f"{start}WARNING: {note}.")
@@ -225,7 +276,21 @@ def pair_sentence(row: Mapping[str, Any]) -> str:
     if shown != swapped:
         floor = 2 / 2 ** row["n_speakers"]
         verdict += f" The swap test disagrees; its floor with {row['n_speakers']} speakers is {floor:.2g}."
-    return f"{lead}{_reach(row, scale, 'not defined')}, {test}, {swap}. {verdict}"
+    return f"{lead}{_reach(row, scale, 'not defined')}, {test}, {swap}. {verdict}{_anew(row, scale, shown)}"
+
+
+def _anew(row: Mapping[str, Any], scale: float, shown: bool) -> str:
+    """Whether it would hold for models trained anew as well."""
+    if math.isnan(row.get("retrained_p", math.nan)):
+        return ""
+    low, high = sorted((scale * row["retrained_low"], scale * row["retrained_high"]))
+    text = (
+        f" Trained anew as well ({row['n_runs']} runs): 95 % CI [{low:.2f}, {high:.2f}], "
+        f"{wording.p_text(row['retrained_p'])} (Holm {wording.p_text(row['retrained_p_holm'])})"
+    )
+    if shown and not row["retrained_p_holm"] < wording.ALPHA:
+        text += ", so that it is shown for these trained models and not for the way to train them"
+    return f"{text}."
 
 
 def gap_sentence(row: Mapping[str, Any]) -> str:
@@ -265,6 +330,9 @@ def of_runs(
     planned: Sequence[tuple[str, str]],
     *,
     several: bool,
+    splits: Mapping[tuple[str, str], str],
+    in_domain: bool,
+    test_train_ratio: float,
 ) -> dict[str, Any]:
     """The tables of one test set of an experiment, from metrics.json of its runs; all seeds of a model together.
 
@@ -277,6 +345,9 @@ def of_runs(
         found: by model, then by seed and fold, what metrics.json says about this place
         planned: declared pairs of models; none where every pair is
         several: whether there are other places, so that the tables must name this one
+        splits: the split of each seed and fold; runs that share one count as one run
+        in_domain: whether the place is of the corpora that the models were trained on
+        test_train_ratio: see `two_way.run`
     """
     start = f"T2, on {place}: "
     everything = [tested for runs in found.values() for tested in runs.values()]
@@ -290,8 +361,15 @@ def of_runs(
     if any(tested["labels"] != labels for tested in everything):
         analysis.facts.append(f"{start}runs differ in their classes, so that they are not put together over speakers.")
         return {}
+    place_kind = "in_domain" if in_domain else "other"
+
+    def by_run(*sides: Mapping[tuple[str, str], Any]) -> Runs | None:
+        counted = _by_run(sides, labels, splits)
+        return None if counted is None else Runs(*counted, place_kind, test_train_ratio)
+
     tested_models = {
-        model: _together(runs, labels) for model, runs in sorted(found.items(), key=lambda i: natural(i[0]))
+        model: replace(_together(runs, labels), runs=by_run(runs))
+        for model, runs in sorted(found.items(), key=lambda item: natural(item[0]))
     }
     for model, one in tested_models.items():
         try:
@@ -306,14 +384,15 @@ def of_runs(
         if not shared:
             apart.append(f"{a} and {b}")
             continue
-        sides = [_together({key: found[model][key] for key in shared}, labels) for model in (a, b)]
+        both = [{key: found[model][key] for key in shared} for model in (a, b)]
+        sides = [_together(runs, labels) for runs in both]
         if len(sides[0].clips) < 2 or (sides[0].clips.sum(axis=0) == 0).any():
             apart.append(f"{a} and {b}")
             continue
         pairs.append(
             Pair(
                 a, b, sides[0].names, sides[0].groups, sides[0].clips, sides[0].correct, sides[1].correct,
-                not declared or frozenset((a, b)) in declared,
+                not declared or frozenset((a, b)) in declared, by_run(*both),
             )
         )  # fmt: skip
     if apart:
@@ -325,6 +404,33 @@ def of_runs(
 
 def _clips(tested: Any) -> dict[str, Any]:
     return {actor: speaker["clips"] for actor, speaker in tested["per_speaker"].items()}
+
+
+def _by_run(
+    sides: Sequence[Mapping[tuple[str, str], Any]], labels: Sequence[str], splits: Mapping[tuple[str, str], str]
+) -> tuple[Integers, Integers] | None:
+    """Clips and correct clips by run, speaker and class, of two sides the difference; None for fewer than two runs.
+
+    Runs of one split are put together, unless there is one split: then every seed is a run, and its folds are one.
+    """
+    of = {key: splits[key] for key in sides[0]}
+    if len(set(of.values())) < 2:
+        of = {key: key[0] for key in sides[0]}
+    if len(set(of.values())) < 2:
+        return None
+    runs = {name: number for number, name in enumerate(sorted(set(of.values())))}
+    names = sorted({actor for tested in sides[0].values() for actor in tested["per_speaker"]}, key=natural)
+    index = {name: number for number, name in enumerate(names)}
+    clips = np.zeros((len(runs), len(names), len(labels)), dtype=np.int64)
+    correct = np.zeros_like(clips)
+    for sign, side in zip((1, -1), sides, strict=False):
+        for key, tested in side.items():
+            for name, speaker in tested["per_speaker"].items():
+                at = runs[of[key]], index[name]
+                correct[at] += sign * np.asarray(speaker["correct"], dtype=np.int64)
+                if sign > 0:
+                    clips[at] += np.asarray(speaker["clips"], dtype=np.int64)
+    return clips, correct
 
 
 def _together(runs: Mapping[tuple[str, str], Any], labels: Sequence[str]) -> Tested:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from csv import reader as csv_reader
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,11 @@ def stats_of_csv(
     folder = out if out is not None else csv.with_name(f"{csv.stem}-stats")
     remove_stale(folder, write(folder, analysis))
     return StatsResult(folder, [*lines, f"written to {folder}"], analysis.content)
+
+
+def names_in(text: str) -> list[str]:
+    """`a,b` as names of columns; one that holds a comma stands in double quotes, as in a CSV."""
+    return [name.strip() for name in next(csv_reader([text], skipinitialspace=True), []) if name.strip()]
 
 
 def _melt(

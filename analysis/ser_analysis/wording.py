@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ser_analysis.scores import SHARES, Scores, rows_of
+from ser_analysis.methods.descriptives import COLUMNS
+from ser_analysis.scores import SHARES, Scores, column_of, rows_of
 
 TARGETS = {
     "T1": "this corpus: would another seed or split of the same corpus favour the same side?",
@@ -220,7 +221,7 @@ def power_note(n: int, comparisons: int, target: str = "T1") -> str:
 
 def descriptive_line(row: dict[str, Any], scores: Scores) -> str:
     """`wavlm on emodb: .701 (SD .020, 10 blocks)`."""
-    levels = dict(zip(scores.factors, (row[factor] for factor in scores.factors), strict=True))
+    levels = {factor: row[column_of(factor, COLUMNS)] for factor in scores.factors}
     where = [levels[factor] for factor in scores.factors if factor not in scores.model]
     name = scores.name(tuple(levels[factor] for factor in scores.model))
     text = f"{name}{' on ' + ', '.join(where) if where else ''}: "
@@ -341,7 +342,8 @@ def limits(*, fewest: int | None, cross_tested: bool, several_places: bool, comp
     if compared and fewest is not None:
         told.append(
             "T2 from the speakers takes the trained models as they are. That the same recipe, trained on other people, "
-            "would win again is a stronger claim; of the tests here only Nadeau-Bengio (in-domain) is about it."
+            "would win again is a stronger claim: what stands as trained anew, and the Nadeau-Bengio test (in-domain), "
+            "are about it."
         )
     if several_places:
         told.append("A lower score on another test set is domain shift and difficulty, not a worse corpus.")

@@ -7,31 +7,31 @@ import math
 import numpy as np
 import pandas as pd
 
-from ser_analysis.scores import Array, Scores
+from ser_analysis.scores import Array, Scores, column_of
 
 COLUMNS = ["n", "n_runs", "mean", "sd", "median", "min", "max", "ci95_low", "ci95_high", "sd_within_block"]
 
 
 def run(scores: Scores) -> pd.DataFrame:
-    """One row per cell: its factor levels, then `COLUMNS`, over the blocks that have a score.
+    """One row per cell: its factor levels (`scores.column_of`), then `COLUMNS`, over the blocks that have a score.
 
     `n` counts blocks and `n_runs` the runs averaged into them; `sd` has ddof 1; the interval of the mean is Student's t
     over blocks. `sd_within_block` is the pooled SD of runs that share a block (training seeds of one split), empty
     where there is one run each.
     """
-    rows = []
+    rows, factors = [], [column_of(factor, COLUMNS) for factor in scores.factors]
     for index, cell in enumerate(scores.cells):
         column = scores.values[:, index]
         known = column[~np.isnan(column)]
         rows.append(
             {
-                **dict(zip(scores.factors, cell, strict=True)),
+                **dict(zip(factors, cell, strict=True)),
                 **summary(known),
                 "n_runs": int(scores.n_runs[:, index].sum()) if scores.n_runs is not None else len(known),
                 "sd_within_block": math.nan if scores.sd_within is None else float(scores.sd_within[index]),
             }
         )
-    return pd.DataFrame(rows, columns=[*scores.factors, *COLUMNS])
+    return pd.DataFrame(rows, columns=[*factors, *COLUMNS])
 
 
 def summary(values: Array) -> dict[str, float | int]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ser_analysis.effect_sizes import holm
-from ser_analysis.scores import Array
+from ser_analysis.scores import Array, column_of
 
 Adjust = Literal["tukey", "holm", "none"]
 MEAN_COLUMNS = ["emmean", "SE", "df", "lower.CL", "upper.CL"]
@@ -63,7 +63,7 @@ def means(cells: Cells, factor: str) -> pd.DataFrame:
         estimate, se, df = cells.line(cells.weights({factor: level}))
         half = float(t.ppf(0.975, df)) * se
         rows.append([level, estimate, se, df, estimate - half, estimate + half])
-    return pd.DataFrame(rows, columns=[factor, *MEAN_COLUMNS])
+    return pd.DataFrame(rows, columns=[column_of(factor, MEAN_COLUMNS), *MEAN_COLUMNS])
 
 
 def pairwise(cells: Cells, factor: str, adjust: Adjust) -> pd.DataFrame:
@@ -92,7 +92,8 @@ def simple_effects(cells: Cells, factor: str, adjust: Adjust = "holm") -> pd.Dat
             weights = cells.weights({**at, factor: a}) - cells.weights({**at, factor: b})
             where = ", ".join(f"{name}={level}" for name, level in at.items())
             head = {"contrast": f"{shown[a]} - {shown[b]}", "a": a, "b": b, "at": where}
-            rows.append(({**at, **head}, weights))  # a factor may be called a or b
+            beside = {column_of(name, (*head, *CONTRAST_COLUMNS)): level for name, level in at.items()}
+            rows.append(({**beside, **head}, weights))
     table = _tested(cells, [weights for _, weights in rows], adjust, len(cells.levels[position]))
     return pd.concat([pd.DataFrame([head for head, _ in rows]), table], axis=1)
 

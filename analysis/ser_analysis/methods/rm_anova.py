@@ -207,12 +207,21 @@ def _contrasts(scores: Scores, term: tuple[int, ...]) -> Array:
     return reduce(lambda a, b: np.asarray(np.kron(a, b)), parts)
 
 
+def greenhouse_geisser(effect: Effect) -> float:
+    """Epsilon of Greenhouse & Geisser (1959); NaN with one contrast, or without any error."""
+    p = effect.z.shape[1]
+    if p < 2 or not effect.error_ss > 0:
+        return math.nan
+    products = effect.z.T @ effect.z
+    return float(np.trace(products) ** 2 / (p * (products**2).sum()))
+
+
 def _sphericity(effect: Effect) -> dict[str, float]:
     """Greenhouse-Geisser and Huynh-Feldt epsilon and p, Mauchly's W and p (as R's car and mauchly.test)."""
     p = effect.z.shape[1]
     df = effect.error_df // p
     covariance = effect.z.T @ effect.z / df
-    gg = float(np.trace(covariance) ** 2 / (p * (covariance**2).sum()))
+    gg = greenhouse_geisser(effect)
     hf_bottom = p * (df - p * gg)
     hf = ((df + 1) * p * gg - 2) / hf_bottom if hf_bottom > 0 else math.nan
     used = min(1.0, hf) if hf > 0 else math.nan
