@@ -10,7 +10,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 SHELL ["/bin/sh", "-eu", "-c"]
 WORKDIR /build
 RUN python3 -m venv /opt/venv
-COPY docker/requirements-cpu.lock docker/requirements-cuda.lock docker/install.sh docker/
+COPY docker/requirements-cpu.lock docker/requirements-cuda.lock docker/install.sh docker/torch_of_lock.sh docker/
 # The code comes later: as long as the locks stay, this layer does.
 RUN --mount=type=cache,target=/root/.cache/pip sh docker/install.sh /opt/venv "${TORCH}" "${TORCH_INDEX}"
 COPY docker/slim.sh docker/

@@ -1,6 +1,6 @@
 # Thin: each target calls `ser`. EXP names an experiment, e.g. make train EXP=experiments/emovo.json
-.PHONY: help setup quickstart train tune eval stats report check test lint format schemas pages lock leaks bench bench-prepare bench-stats bench-finetune clean \
-	docker-build docker-train docker-test lint-containers sbom licences audit
+.PHONY: help setup quickstart train tune eval stats report check test test-extras lint format schemas pages lock leaks bench bench-prepare bench-stats bench-finetune clean \
+	docker-build docker-train docker-test lint-containers sbom licences audit release
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -20,7 +20,8 @@ help:
 	@echo "make leaks                          what a split that leaks speakers adds to UAR, as a table"
 	@echo "make docker-build docker-train EXP=... docker-test   the same in a container (docs/containers.md)"
 	@echo "make sbom | licences | audit | lint-containers       what is inside, its licences, known faults, style of scripts"
-	@echo "make test | lint | format | schemas | pages | lock | setup | bench | bench-prepare | bench-stats | bench-finetune"
+	@echo "make release                        package, what is inside, licences, locks and checksums in build/release"
+	@echo "make test | test-extras | lint | format | schemas | pages | lock | setup | bench | bench-prepare | bench-stats | bench-finetune"
 
 setup: .venv/.ready
 
@@ -59,6 +60,17 @@ check: need-exp setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
+# What is skipped without the extras timm, xgboost and opensmile; they lie beside .venv and leave it as it is
+EXTRAS := .cache/extras
+$(EXTRAS)/.ready: docker/requirements-extras.txt .venv/.ready
+	rm -rf $(EXTRAS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(EXTRAS) -r docker/requirements-extras.txt
+	touch $@
+
+test-extras: $(EXTRAS)/.ready
+	PYTHONPATH="$(CURDIR)/$(EXTRAS)" OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/test_spectrogram_timm.py \
+		tests/test_spectrogram_guard.py tests/test_classical.py tests/test_trainable.py $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -88,15 +100,18 @@ docker-build:
 		$(if $(findstring cuda,$(IMAGE)),,--build-arg TORCH_INDEX="$${TORCH_INDEX:-}") \
 		--build-arg COMMIT="$$($(COMMIT))" --build-arg VERSION="$$($(VERSION))" -t $(IMAGE) .
 
+# Mounting data hides the image's built-in corpus: it is made in data/raw where an experiment names it
+DOCKER_RUN = docker run --rm --init --ipc=host $(if $(findstring cuda,$(IMAGE)),--gpus all) --user "$$(id -u):$$(id -g)" \
+	-e SER_IMAGE_DIGEST="$$(docker image inspect --format '{{.Id}}' $(IMAGE))" \
+	-v "$$PWD/data:/workspace/data" -v "$$PWD/runs:/workspace/runs" $(IMAGE)
 docker-train: need-exp
 	mkdir -p data/raw runs
-	docker run --rm --init --ipc=host $(if $(findstring cuda,$(IMAGE)),--gpus all) --user "$$(id -u):$$(id -g)" \
-		-e SER_IMAGE_DIGEST="$$(docker image inspect --format '{{.Id}}' $(IMAGE))" \
-		-v "$$PWD/data:/workspace/data" -v "$$PWD/runs:/workspace/runs" $(IMAGE) train $(EXP) $(ARGS)
+	test -d data/raw/toy || ! grep -q '"toy"' $(EXP) || $(DOCKER_RUN) prepare toy
+	$(DOCKER_RUN) train $(EXP) $(ARGS)
 
 # Builds the image for real; without Docker it brings an engine up where it can (docker/ci_engine.sh)
 docker-test: setup
-	SER_CONTAINER_TESTS=1 $(BIN)/pytest tests/test_container_engine.py $(ARGS)
+	SER_CONTAINER_TESTS=1 $(BIN)/pytest -rs --durations=12 tests/test_container_engine.py $(ARGS)
 
 # What looks at all this from outside: tools of their own, from a lock of their own
 TOOLS := .cache/tools
@@ -115,7 +130,18 @@ sbom: setup $(TOOLS)/.ready
 	@echo build/sbom.cdx.json
 
 licences: setup $(TOOLS)/.ready
-	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown $(ARGS)
+	mkdir -p build
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown --output-file=build/licences.md $(ARGS)
+	@echo build/licences.md
+
+# What goes with a version: the package, what is inside and under which licences, the locks, and checksums of all
+release: sbom licences
+	rm -rf build/release build/lib build/bdist.*
+	mkdir -p build/release
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/release .
+	cp build/sbom.cdx.json build/licences.md requirements.lock docker/requirements-cpu.lock docker/requirements-cuda.lock build/release
+	cd build/release && sha256sum * >SHA256SUMS
+	@echo build/release: $$(ls build/release)
 
 # Asks a service on the net for known faults; not part of the tests
 audit: $(TOOLS)/.ready

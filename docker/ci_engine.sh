@@ -5,6 +5,8 @@
 #   docker/ci_engine.sh up      install and start the engine, make the base image (again: seconds)
 #   docker/ci_engine.sh env     print what a shell needs: eval "$(docker/ci_engine.sh env)"
 #   docker/ci_engine.sh down    stop the engine; its folder stays, so that the next `up` is quick
+#   docker/ci_engine.sh gpu-stand-in   put that hook into /usr/local/bin, for an engine that is there already; it looks
+#                               for it when it starts
 #
 #   SER_ENGINE        the folder (default: sertain-engine in the folder for temporary files)
 #   SER_ENGINE_SUITE  Debian suite that the engine comes from (default trixie, whose engine runs on bookworm)
@@ -173,8 +175,9 @@ case ${1:-} in
 up) up ;;
 env) settings ;;
 down) down ;;
+gpu-stand-in) home=/usr/local gpu_stand_in ;;
 *)
-    echo "usage: $0 up|env|down" >&2
+    echo "usage: $0 up|env|down|gpu-stand-in" >&2
     exit 2
     ;;
 esac

@@ -29,17 +29,32 @@ gpu_note() {
     fi
 }
 
+# Docker makes a folder that is to be mounted and is not there, as root; and a mount may be read-only.
+runs_note() {
+    runs=${SER_RUNS:-/workspace/runs}
+    [ -d "$runs" ] && ! [ -w "$runs" ] || return 0
+    echo "sertain: user $(id -u) cannot write to $runs, which belongs to user $(stat -c %u "$runs"); make the folder" \
+        "before Docker does, mount it without :ro, and run with --user \"\$(id -u):\$(id -g)\"" >&2
+}
+
+# Not `command -v`, which finds this shell's builtins first: `eval` is a command of ser, `true` a program.
+on_path() (
+    IFS=:
+    for folder in $PATH; do
+        [ ! -f "$folder/$1" ] || ! [ -x "$folder/$1" ] || exit 0
+    done
+    exit 1
+)
+
 case ${1:-} in
 '') set -- ser --help ;;
 -*) set -- ser "$@" ;;
 split) set -- ser "$@" ;; # there is a program of this name, too; as /usr/bin/split it can be had
-*)
-    program=$(command -v -- "$1" 2>/dev/null || :)
-    case $program in
-    /* | */*) ;;
-    *) set -- ser "$@" ;; # no program: builtins of this shell, such as eval, are not meant
-    esac
-    ;;
+*/*) ;;
+*) on_path "$1" || set -- ser "$@" ;;
 esac
 [ "$1" != ser ] || gpu_note
+case "$1 ${2:-}" in
+"ser train" | "ser tune" | "ser eval" | "ser stats") runs_note ;;
+esac
 exec "$@"

@@ -1,19 +1,18 @@
 #!/bin/sh
 # Make .venv from the hashed locks. torch is not in requirements.lock, since machines differ: with an NVIDIA GPU on Linux
-# it comes from docker/requirements-cuda.lock, hashed, as into the CUDA image; without one this script refuses to
-# download CUDA packages (several GB) and says what to do instead.
+# it comes from docker/requirements-cuda.lock, as into the CUDA image, else from docker/requirements-cpu.lock, as into the
+# CPU image; hashed in both. Its CPU build for Linux has an index of its own, which TORCH_INDEX names.
 #   PYTHON       interpreter to use (default python3; 3.11 to 3.13)
-#   TORCH        what to install (default: the version in docker/requirements-cuda.lock)
-#   TORCH_INDEX  address of a package index for torch, e.g. PyTorch's CPU index (shown on pytorch.org, "Get Started")
+#   TORCH_INDEX  address of PyTorch's CPU index (shown on pytorch.org, "Get Started")
 #   CUDA=1       take the CUDA packages although no GPU is found
+#   TORCH        another torch than that of the locks, e.g. a file or torch==2.13.1; not checked by a hash
 set -eu
 PYTHON=${PYTHON:-python3}
 gpu=${CUDA:-}
 [ "$(uname -s)" = Linux ] || gpu=
 [ "$(uname -s)" != Linux ] || ! command -v nvidia-smi >/dev/null 2>&1 || gpu=1
-locked=
-[ -z "$gpu" ] || [ -n "${TORCH:-}${TORCH_INDEX:-}" ] || locked=1
-TORCH=${TORCH:-$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' docker/requirements-cuda.lock)}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
 "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || {
     echo "setup: needs Python 3.11, 3.12 or 3.13; $PYTHON is $("$PYTHON" --version 2>&1). Set PYTHON=..." >&2
@@ -29,26 +28,28 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 echo "setup: 1/3 packages from requirements.lock"
 pip install --quiet --no-deps --require-hashes -r requirements.lock
 
-echo "setup: 2/3 $TORCH"
-[ -z "$locked" ] || pip install --quiet --no-deps --require-hashes -r docker/requirements-cuda.lock
-set -- "$TORCH"
-[ -z "${TORCH_INDEX:-}" ] || set -- --index-url "$TORCH_INDEX" "$TORCH"
-if [ "$(uname -s)" = Linux ] && [ -z "$gpu" ]; then
-    report=$(mktemp)
-    pip install --quiet --dry-run --report "$report" "$@"
-    if grep -q '"name": "nvidia-' "$report"; then
-        rm -f "$report"
+echo "setup: 2/3 torch"
+set -- --quiet
+[ -z "${TORCH_INDEX:-}" ] || set -- "$@" --index-url "$TORCH_INDEX"
+if [ -n "${TORCH:-}" ]; then
+    pip install "$@" "$TORCH"
+elif [ -n "$gpu" ] && [ -z "${TORCH_INDEX:-}" ]; then
+    pip install --quiet --no-deps --require-hashes -r docker/requirements-cuda.lock
+elif [ -n "$gpu" ]; then # another CUDA than the lock's, e.g. for an older driver
+    pip install "$@" "$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' docker/requirements-cuda.lock)"
+else
+    sh docker/torch_of_lock.sh docker/requirements-cpu.lock >"$scratch/torch"
+    pip install "$@" --no-deps --require-hashes -r "$scratch/torch" || {
         cat >&2 <<TEXT
-setup: this machine has no NVIDIA GPU, but '$TORCH' would bring several GB of CUDA packages.
-Take a CPU build instead: open pytorch.org, "Get Started", choose Linux / Pip / CPU, and give the index address shown there:
+setup: torch's CPU build cannot be had here; pip's lines above say why. Most indices have the build for CUDA alone (several
+GB), and this machine has no NVIDIA GPU. Open pytorch.org, "Get Started", choose Linux / Pip / CPU, and give the index
+address shown there:
     make setup TORCH_INDEX=<that address>
 or, to install the CUDA packages all the same: make setup CUDA=1
 TEXT
         exit 2
-    fi
-    rm -f "$report"
+    }
 fi
-[ -n "$locked" ] || pip install --quiet "$@"
 
 echo "setup: 3/3 this project"
 pip install --quiet --no-deps --no-build-isolation -e .

@@ -43,6 +43,10 @@ AllowImport = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--allow-import", metavar="MODULE", help="Let augmentations come from this module or file."),
 ]
+AllowRemoteCode = Annotated[
+    bool,
+    typer.Option("--allow-remote-code", help="Let encoders run Python code that comes with their weights."),
+]
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__
 
@@ -90,6 +94,7 @@ def check(
     high_seed: HighSeed = None,
     overrides: Overrides = None,
     allow_import: AllowImport = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Validate specs, read their corpora, draw every split. Estimates the disk; exit code 1 for a refused split."""
     from ser_scripts.runs.check import check_spec
@@ -103,6 +108,7 @@ def check(
             overrides=overrides or (),
             allow_imports=allow_import or (),
             say=_say,
+            allow_remote_code=allow_remote_code,
         )
         print("\n".join(lines))
         refused |= bad
@@ -113,13 +119,25 @@ def check(
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def translate(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration of the two-tier system.")],
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="CONFIG.yaml", help="A configuration of the two-tier system."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("experiments"),
+    config_flag: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--config", metavar="CONFIG.yaml", help="The same, as its train.py took it."),
+    ] = None,
 ) -> None:
     """Write an older two-tier system's YAML as an experiment. Flags of its train.py may follow."""
     from ser_scripts.specs.two_tier import write_translation
 
-    files, messages = write_translation(config, out, context.args)
+    flags = list(context.args)
+    if config_flag is not None:  # then what was taken for the file is the first of the flags
+        config, flags = config_flag, [*([str(config)] if config is not None else []), *flags]
+    if config is None:
+        raise BadInput("ser translate: name the configuration: ser translate CONFIG.yaml")
+    files, messages = write_translation(config, out, flags)
     for message in messages:
         _say(message)
     print("\n".join(str(file) for file in files))
@@ -163,11 +181,19 @@ def embed(
     ] = None,
     device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
     overrides: Overrides = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Fill the cache of frozen encoders ahead. Goes on where it was stopped; says clips, bytes and seconds."""
     from ser_scripts.runs.embed import embed as fill
 
-    for line in fill(spec, corpora=corpus or (), device=device, overrides=overrides or (), say=_say):
+    for line in fill(
+        spec,
+        corpora=corpus or (),
+        device=device,
+        overrides=overrides or (),
+        say=_say,
+        allow_remote_code=allow_remote_code,
+    ):
         print(line)
 
 
@@ -221,13 +247,14 @@ def train(
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Move run folders of another spec aside.")] = False,
     allow_import: AllowImport = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Train every run of an experiment that is not finished. The same command goes on after a stop."""
     from ser_scripts.runs.ensemble import write_derived
     from ser_scripts.runs.execute import Options, execute_plan, find_device
     from ser_scripts.settings import folders
 
-    where = folders()
+    where = folders(remote_code=allow_remote_code)
     plan = _plan(experiment, where, low_seed, high_seed, overrides, done="trained")
     spec = plan.experiment.spec
     options = Options(
@@ -265,13 +292,14 @@ def tune(
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Move studies of another spec aside.")] = False,
     allow_import: AllowImport = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Search for settings without training the runs. The same command goes on after a stop; docs/tuning.md."""
     from ser_scripts.runs.execute import Options, find_device
     from ser_scripts.runs.search import tune as run_studies
     from ser_scripts.settings import folders
 
-    where = folders()
+    where = folders(remote_code=allow_remote_code)
     plan = _plan(experiment, where, low_seed, high_seed, overrides, done="tuned")
     spec = plan.experiment.spec
     options = Options(
@@ -307,6 +335,7 @@ def evaluate(
         ),
     ] = None,
     device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; found when absent.")] = None,  # noqa: UP045
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Metrics, confusion matrices and a report of finished runs."""
     from ser_scripts.runs.locate import experiment_folder
@@ -315,10 +344,12 @@ def evaluate(
         raise BadInput("ser eval: give an experiment, or --table FILE")
     if device and not on and table is None:
         raise BadInput("ser eval: --device is for --on and --table; everything else needs none")
+    if allow_remote_code and not on and table is None:
+        raise BadInput("ser eval: --allow-remote-code is for --on and --table; everything else runs no encoder")
     if table is not None:
         from ser_scripts.runs.predict import evaluate_table
 
-        for line in evaluate_table(table, device=device, say=_say):
+        for line in evaluate_table(table, device=device, say=_say, allow_remote_code=allow_remote_code):
             print(line)
         return
     assert experiment is not None
@@ -327,7 +358,7 @@ def evaluate(
         from ser_scripts.runs.predict import predict_on
 
         for corpus in on:
-            predict_on(folder, corpus, device=device, say=_say)
+            predict_on(folder, corpus, device=device, say=_say, allow_remote_code=allow_remote_code)
     from ser_eval.evaluate import evaluate_experiment
 
     summary = evaluate_experiment(folder, progress=_say)
@@ -412,7 +443,7 @@ def stats(
 ) -> None:
     """Which difference is real. ANOVA, mixed models, paired contrasts, ranks, equivalence; docs/statistics.md."""
     from ser_analysis.experiment import stats_of_experiment
-    from ser_analysis.table import stats_of_csv
+    from ser_analysis.table import names_in, stats_of_csv
     from ser_scripts.runs.locate import all_experiments, experiment_folder
 
     of_predictions = any((models, truth, speaker, labels, group))
@@ -443,7 +474,7 @@ def stats(
     if csv is not None:
         if experiment is not None or (dv is None and not wide):
             raise BadInput("ser stats --csv FILE needs --dv COLUMN (or --wide), and takes no experiment")
-        factors = [[name for name in text.split(",") if name] for text in (within, between, test)]
+        factors = [names_in(text) for text in (within, between, test)]
         result = stats_of_csv(
             csv,
             dv=dv,
@@ -612,6 +643,7 @@ def preview(
     copies: Annotated[int, typer.Option(min=1, help="Draws of each augmentation: the first epochs.")] = 1,
     overrides: Overrides = None,
     allow_import: AllowImport = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Write what a model hears of a clip. WAV files, features and a page of pictures, with each augmentation."""
     from ser_scripts.runs.preview import preview as write_preview
@@ -625,6 +657,7 @@ def preview(
         overrides=overrides or (),
         allow_imports=allow_import or (),
         say=_say,
+        allow_remote_code=allow_remote_code,
     ):
         print(line)
 
@@ -744,6 +777,7 @@ def reproduce(
     ] = Path("experiments"),
     out: Annotated[Optional[Path], typer.Option(metavar="FOLDER", help="Keep what is made here.")] = None,  # noqa: UP045
     allow_import: AllowImport = None,
+    allow_remote_code: AllowRemoteCode = False,
 ) -> None:
     """Train a run again from its record, or analyse a bundle again, and compare. Exit code 1 when it differs."""
     from ser_scripts.runs.bundle import is_bundle, reproduce_bundle
@@ -753,13 +787,15 @@ def reproduce(
     if is_bundle(what):
         if device or allow_import:
             raise BadInput("ser reproduce: --device and --allow-import are for a run; of a bundle nothing is trained")
+        if allow_remote_code:
+            raise BadInput("ser reproduce: --allow-remote-code is for a run; of a bundle nothing is trained")
         from ser_analysis.experiment import stats_of_experiment
 
         result = reproduce_bundle(what, statistics=stats_of_experiment, tolerance=tolerance, out=out, say=_say)
     else:
         result = reproduce_run(
             what,
-            folders(),
+            folders(remote_code=allow_remote_code),
             device=device,
             tolerance=tolerance,
             base=base,

@@ -25,10 +25,15 @@ class Folders:
     cache: Path
     locations: Mapping[str, Path] = field(default_factory=dict)
     """Folders of named corpora that lie elsewhere than in `data`."""
+    remote_code: bool = False
+    """The user has allowed encoders to run code that comes with their weights; only a command's flag says so."""
 
 
-def folders() -> Folders:
+def folders(*, remote_code: bool = False) -> Folders:
     """Read SER_DATA (default data/raw), SER_MODELS (default: none), SER_RUNS (runs) and SER_CACHE (.cache/sertain).
+
+    Args:
+        remote_code: the user has given `--allow-remote-code`; the environment cannot
 
     Raises:
         BadInput: data/locations.json is not valid
@@ -40,6 +45,7 @@ def folders() -> Folders:
         runs=Path(os.environ.get("SER_RUNS") or "runs"),
         cache=Path(os.environ.get("SER_CACHE") or ".cache/sertain"),
         locations=read_locations(),
+        remote_code=remote_code,
     )
 
 

@@ -228,6 +228,22 @@ def test_on_the_fly_applies_each_transform_with_its_probability(clip: NDArray[np
     assert {r: ratios.count(r) for r in (1, -1, 2, -2)} == pytest.approx({1: 450, -1: 150, 2: 150, -2: 50}, abs=60)
 
 
+def test_a_transform_may_have_a_probability_of_its_own(clip: NDArray[np.float32]) -> None:
+    both = {"flip": one(A, "PolarityInversion")["x"], "loud": one(A, "PolarityInversion")["x"]}
+    rare = augmenter(both, mode="on_the_fly", probability=0.75, probabilities={"flip": 0.1})
+    drawn = [name for epoch in range(800) for name in rare.applied(epoch=epoch, clip_key="k")]
+    assert drawn.count("flip") == pytest.approx(80, abs=30)
+    assert drawn.count("loud") == pytest.approx(600, abs=50)
+    plain = augmenter(both, mode="on_the_fly", probability=0.75)
+    assert drawn.count("loud") == sum("loud" in plain.applied(epoch=epoch, clip_key="k") for epoch in range(800))
+    assert "probabilities" not in plain.spec.model_dump()  # the identity of runs that are older than the key
+    assert rare.spec.model_dump()["probabilities"] == {"flip": 0.1}
+    with pytest.raises(ValueError, match="names 'gone', which is no transform; valid: flip, loud"):
+        augmenter(both, mode="on_the_fly", probabilities={"gone": 0.5})
+    with pytest.raises(ValueError, match="goes with mode 'on_the_fly', not with 'union'"):
+        augmenter(both, mode="union", probabilities={"flip": 0.5})
+
+
 def test_frequency_mask_silences_a_band_and_keeps_the_rest(clip: NDArray[np.float32]) -> None:
     for length in (1, 100, 401, 16000):
         clean = FrequencyMask(min_width_hz=0, max_width_hz=0)(clip[:length], RATE_HZ)

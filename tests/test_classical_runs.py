@@ -255,8 +255,8 @@ def test_layers_of_an_encoder_are_part_of_the_grid(write: Any, tmp_path: Path, m
             values[row, 1, emotions[path[:3]]] += 9
         return Table(values, {clip: row for row, clip in enumerate(clips)})
 
-    monkeypatch.setattr(train_classical, "frozen_encoder", lambda spec, models: Fake())
-    monkeypatch.setattr("ser_scripts.modeling.places.locate", lambda spec, models: (folder, Fake.identity))
+    monkeypatch.setattr(train_classical, "frozen_encoder", lambda spec, models, **more: Fake())
+    monkeypatch.setattr("ser_scripts.modeling.places.locate", lambda spec, models, **more: (folder, Fake.identity))
     monkeypatch.setattr("ser_scripts.runs.train_frozen.embed_table", table)
     features = {"kind": "embedding", "encoder": {"model_path_or_name": str(folder)}}
     linear = {"features": features, "classifier": {"kind": "linear_svm"}, "grid": {}}
@@ -267,3 +267,20 @@ def test_layers_of_an_encoder_are_part_of_the_grid(write: Any, tmp_path: Path, m
     assert one.predictions()["mini", ""]["correct"].mean() == 1
     fixed = {**linear, "features": {**features, "layer": 3}}
     assert ser("train", write(fixed, seeds=[0], name="fixed")) == 2
+
+
+def test_embed_fills_the_cache_of_classical_models_ahead(
+    write: Any, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = {"kind": "embedding", "encoder": {"model_path_or_name": str(tiny_whisper)}}
+    linear = {"features": features, "classifier": {"kind": "linear_svm"}, "grid": {}}
+    file = write(linear, seeds=[0])
+    assert ser("embed", file, "--device", "cpu") == 0
+    assert "tiny: " in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ser_scripts.modeling.encoders.build_encoder", lambda *a, **k: pytest.fail("embedded once more"))
+        assert ser("train", file, "--device", "cpu") == 0
+    assert ser("embed", write()) == 2
+    assert 'classical "features" of kind "embedding"' in capsys.readouterr().err.replace("\n", " ")
+    assert ser("embed", "tiny.json", "--corpus", "emodb") == 2
+    assert "nothing to embed" in capsys.readouterr().err

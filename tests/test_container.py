@@ -64,6 +64,7 @@ def test_every_sub_command_reaches_ser_although_programs_have_such_names(enter):
         (("bash", "script.sh", "one"), "script one"),
         (("./script.sh", "two"), "script two"),
         (("/bin/echo", "as given"), "as given"),
+        (("echo", "a builtin of the shell, too"), "a builtin of the shell, too"),
     ],
 )
 def test_programs_run_as_given_and_the_rest_is_ser(enter, tmp_path, given, reached):
@@ -112,11 +113,28 @@ def test_the_dockerfile_keeps_its_promises():
         assert tool not in final.replace("sertain", "")
 
 
-def test_torch_has_one_version_in_images_and_set_up():
+def test_torch_is_installed_by_the_hashes_of_the_locks():
     for name in ("docker/install.sh", "docker/setup.sh"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "requirements-cuda.lock" in text
-        assert not re.search(r"torch==\d", text), "the version stands in the CUDA lock"
+        assert "torch_of_lock.sh" in text
+        assert "--require-hashes" in text
+        assert not re.search(r"^[^#]*torch==\d", text, re.MULTILINE), "the version stands in the locks"
+
+
+def test_an_index_without_torch_s_cpu_build_is_named_with_the_way_to_it(tmp_path):
+    """A pip that finds nothing stands in for one whose index has CUDA builds alone."""
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\ncase "$*" in *torch*) echo "no matching distribution" >&2; exit 1 ;; esac\n')
+    python.chmod(0o755)
+    command = ["sh", ROOT / "docker/install.sh", tmp_path]
+    told = subprocess.run([*command, "cpu"], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "+cpu, cannot be had here" in told.stderr
+    assert "--build-arg TORCH_INDEX=" in told.stderr
+    told = subprocess.run([*command, "metal"], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (2, "TORCH=metal is not valid; valid: cpu, cuda\n")
 
 
 def test_what_is_secret_or_large_never_reaches_the_builder():
@@ -134,6 +152,10 @@ def test_what_is_secret_or_large_never_reaches_the_builder():
 
 def test_the_compose_file_has_the_services_for_cpu_and_gpu():
     services = read_yaml("docker/compose.yaml")["services"]
+    assert {name for name, service in services.items() if "cpu" in service["profiles"]} == services.keys() - {
+        "train-gpu"
+    }
+    assert {name for name, service in services.items() if "gpu" in service["profiles"]} == services.keys() - {"train"}
     assert services.keys() == {"train", "train-gpu", "eval", "stats", "tensorboard"}
     known = sub_commands()
     for name, service in services.items():
@@ -144,22 +166,55 @@ def test_the_compose_file_has_the_services_for_cpu_and_gpu():
     assert services["tensorboard"]["ports"][0].startswith("127.0.0.1:"), "not for the whole network"
 
 
-def test_the_devcontainer_and_the_cluster_recipe_name_what_is_there():
+def test_the_devcontainer_names_what_is_there():
     content = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
     assert (ROOT / ".devcontainer" / content["build"]["dockerfile"]).is_file()
     for schema in content["customizations"]["vscode"]["settings"]["json.schemas"]:
         assert (ROOT / schema["url"]).is_file()
+
+
+def test_the_definition_for_clusters_fits_the_image():
+    """docker/sertain.def starts from the image, so it has its lock; what it calls must be what the image has."""
     recipe = (ROOT / "docker/sertain.def").read_text(encoding="utf-8")
-    assert "/usr/local/bin/sertain" in recipe
-    assert "docker/entrypoint.sh /usr/local/bin/sertain" in DOCKERFILE
+    lines = [line for line in recipe.splitlines() if not line.lstrip().startswith("#")]
+    header = dict(line.split(": ") for line in lines[: lines.index("")])
+    assert header == {"Bootstrap": "docker-archive", "From": "{{ FROM }}"}
+    sections = {}
+    for line in lines[lines.index("") :]:
+        if line.startswith("%"):
+            sections[line.split()[0]] = section = []
+        elif line.strip():
+            section.append(line.strip())
+    assert sections.keys() == {"%arguments", "%post", "%environment", "%runscript", "%test", "%labels"}
+    assert sections["%arguments"] == ["FROM=sertain.tar"]
+    assert sections["%runscript"] == ["cd /workspace", 'exec /usr/local/bin/sertain "$@"']
+    assert "docker/entrypoint.sh /usr/local/bin/sertain\n" in DOCKERFILE
+    assert re.findall(r"^WORKDIR (.*)", DOCKERFILE, re.MULTILINE)[-1] == "/workspace"
+    made = set(re.findall(r"^COPY .* (/\S+)$", DOCKERFILE, re.MULTILINE))
+    named = {path for section in ("%post", "%test") for line in sections[section] for path in re.findall(r"/\S+", line)}
+    assert all(any(path == one or path.startswith(f"{one}/") for one in made) for path in named), (named, made)
+    for name in ("SER_CACHE", "HF_HOME"):  # the image's own are folders that nobody can write to here
+        (default,) = re.findall(rf"^ +{name}=(\S+)", DOCKERFILE, re.MULTILINE)
+        assert f'[ "${{{name}:-{default}}}" != {default} ] ||' in recipe
+    for line in re.findall(r"apptainer build (.*)", (ROOT / "docs/containers.md").read_text(encoding="utf-8")):
+        assert "--build-arg FROM=sertain.tar" in line
+        assert "docker/sertain.def" in line
 
 
 def test_the_workflow_runs_what_anybody_can_run():
-    jobs = read_yaml(".github/workflows/ci.yml")["jobs"]
-    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    assert runs == [".ci/run", "make setup test"]
+    workflow = read_yaml(".github/workflows/ci.yml")
+    jobs = workflow["jobs"]
+    runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert runs["all"][-1] == ".ci/run"
+    assert runs["python"] == ["make setup test"]
+    assert runs["release"][0] == "make release"
     assert jobs["python"]["strategy"]["matrix"]["python-version"] == ["3.11", "3.12", "3.13"]
-    assert read_yaml(".github/workflows/ci.yml")["permissions"] == {"contents": "read"}
+    assert workflow["permissions"] == {"contents": "read"}
+    uses = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert uses
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one) for one in uses), "a tag can be moved, a commit cannot"
+    for command in (line.split() for run in runs["all"] for line in run.splitlines()):
+        assert "docker/ci_engine.sh" not in command or command[-1] == "gpu-stand-in"
 
 
 def test_the_hooks_run_tools_of_this_repository():
@@ -172,7 +227,9 @@ def test_the_hooks_run_tools_of_this_repository():
         assert all((ROOT / word).exists() for word in command if word.startswith("tests/"))
 
 
-@pytest.mark.parametrize("target", ["docker-build", "docker-train", "docker-test", "sbom", "licences", "audit"])
+@pytest.mark.parametrize(
+    "target", ["docker-build", "docker-train", "docker-test", "sbom", "licences", "audit", "release"]
+)
 def test_the_targets_are_there(target):
     result = subprocess.run(
         ["make", "--dry-run", target, "EXP=experiments/emovo.json"],
@@ -183,6 +240,37 @@ def test_the_targets_are_there(target):
         env={**os.environ, "MAKEFLAGS": ""},
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_make_docker_train_mounts_data_and_runs_for_the_caller(tmp_path):
+    """Where an experiment names the built-in corpus, which the mounted data hide, it is made first."""
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n[ "$1" != image ] || { echo sha256:12; exit; }\necho "$@"\n')
+    program.chmod(0o755)
+
+    def call(experiment: str, *variables: str) -> list[str]:
+        command = ["make", "--silent", "docker-train", f"EXP=experiments/{experiment}.json", *variables]
+        env = {**os.environ, "MAKEFLAGS": "", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    (run,) = call("emovo", "ARGS=--jobs 2")
+    assert run == (
+        f"run --rm --init --ipc=host --user {os.getuid()}:{os.getgid()} -e SER_IMAGE_DIGEST=sha256:12 "
+        f"-v {tmp_path}/data:/workspace/data -v {tmp_path}/runs:/workspace/runs sertain:cpu "
+        "train experiments/emovo.json --jobs 2"
+    )
+    assert (tmp_path / "runs").is_dir()
+    assert " --gpus all " in call("emovo", "IMAGE=sertain:cuda")[0]
+    first, second = call("quickstart")
+    assert first.endswith(" sertain:cpu prepare toy")
+    assert second.endswith(" sertain:cpu train experiments/quickstart.json")
+    (tmp_path / "data/raw/toy").mkdir(parents=True)
+    assert len(call("quickstart")) == 1
 
 
 def test_scripts_and_dockerfiles_are_clean():

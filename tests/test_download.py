@@ -1026,7 +1026,7 @@ def test_a_local_archive_takes_the_place_of_the_download_with_the_same_checks(si
     file = entry(site, "emodb.zip", body)
     (tmp_path / "mine.zip").write_bytes(body)
     (tmp_path / "other.zip").write_bytes(zip_of({"03a01Fa.wav": wav(1)}))
-    with pytest.raises(Finding, match=r"other.zip: wrong .*this is not emodb.zip of emodb as it was published"):
+    with pytest.raises(BadInput, match=r"--archive .*other.zip: wrong .*not emodb.zip of emodb as it was published"):
         download("emodb", tmp_path / "emodb", archives=[tmp_path / "other.zip"], say=Lines(), source=source(file))
     download("emodb", tmp_path / "emodb", archives=[tmp_path / "mine.zip"], say=Lines(), source=source(file))
     assert (tmp_path / "emodb/03a01Fa.wav").is_file()
@@ -1063,7 +1063,7 @@ def test_a_corpus_without_address_gives_its_steps_and_takes_an_archive(tmp_path:
 def test_an_archive_of_another_corpus_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
     (tmp_path / "AudioData.zip").write_bytes(zip_of({"AudioWAV/1001_IEO_ANG_HI.wav": wav()}))
     words = r"AudioData\.zip: not savee\. It looks like CREMA-D.* 1 of 1 names fit"
-    with pytest.raises(Finding, match=words):
+    with pytest.raises(BadInput, match=words):
         download(
             "savee", tmp_path / "data/savee", accept_licence=True, archives=[tmp_path / "AudioData.zip"], say=Lines()
         )

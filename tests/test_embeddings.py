@@ -140,6 +140,33 @@ def test_in_batches_a_clip_has_the_values_that_it_has_alone(
         np.testing.assert_allclose(one, other, atol=1e-5 if kept is ALL else 4e-3)
 
 
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, most, said = embeddings._several, 3, list[str]()
+
+    def small(encoder: Any, some: Any, *rest: Any) -> Any:
+        if len(some) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(encoder, some, *rest)
+
+    monkeypatch.setattr(embeddings, "_several", small)
+    wanted = clips(11)
+    found = opened(tmp_path, wanted, device="cpu:0", report=said.append)
+    for clip in wanted:
+        truth = direct(clip)
+        np.testing.assert_allclose(found[clip_key(clip)][:, 0], truth.mean(dim=1), atol=1e-5)
+    assert said[0] == "out of memory: 11 clips at once do not fit in embedding; these go 6 at once"
+    most = 0
+    with pytest.raises(Finding, match=r"a clip of 0\.\d s does not fit into the memory of 'cpu:0'; use --device cpu"):
+        opened(tmp_path / "other", wanted, device="cpu:0")
+
+    def broken(*anything: Any) -> Any:
+        raise RuntimeError("another fault")
+
+    monkeypatch.setattr(embeddings, "_several", broken)
+    with pytest.raises(RuntimeError, match="another fault"):
+        opened(tmp_path / "third", wanted, device="cpu:0")
+
+
 @given(st.lists(st.integers(1, 5000), max_size=60), st.integers(1, 9000))
 def test_batches_hold_every_clip_once_and_no_more_than_fits(lengths: list[int], limit: int) -> None:
     lengths = sorted(lengths, reverse=True)

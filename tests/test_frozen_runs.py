@@ -249,6 +249,34 @@ def test_what_a_frozen_encoder_cannot_do_is_said_before_any_training(
     assert not list((tmp_path / "runs").rglob("seed-*"))
 
 
+def test_weights_that_are_cut_short_are_named_ahead_of_any_training(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_whisper, folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    file = project(model(folder), TRAINING, seeds=[0])
+    for command in ("check", "train"):
+        assert ser(command, str(file)) == 2
+        assert "model.safetensors is no whole safetensors file" in capsys.readouterr().err
+    # another damaged file beside whole weights is not read as theirs
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    (folder / "model.safetensors").write_bytes(weights)
+    assert ser("check", str(file)) == 0
+
+
+def test_a_head_is_no_start_for_a_network(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ser("train", str(project(model(tiny_whisper), TRAINING, seeds=[0]))) == 0
+    (run,) = (tmp_path / "runs").glob("*/*/*/seed-0")
+    tuned = {"encoder": {"model_path_or_name": str(tiny_whisper)}, "init_from": str(run)}
+    file = project(tuned, {"epochs": 1}, seeds=[0], name="next")
+    assert ser("check", str(file)) == 2
+    assert "holds a head over a frozen encoder, and no encoder that it has trained" in capsys.readouterr().err
+
+
 def test_augmentation_is_refused(project: Any, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gain = {"module": "audiomentations", "class": "Gain"}
     file = project(model(tiny_whisper), TRAINING, augmentations=[{"name": "loud", "transforms": {"gain": gain}}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def wanted_of(lock: str) -> list[str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_dependency_is_in_the_lock_at_a_version_that_is_allowed(lock: str) -> None:
-    without = frozenset() if lock in (CUDA, TOOLS) else frozenset({"torch"})
+    without = frozenset({"torch"}) if lock == DEV else frozenset()
     assert faults(wanted_of(lock), read_lock(lock), without) == [], "run `make lock` after a change of dependencies"
 
 
@@ -82,20 +83,45 @@ def test_the_locks_of_the_project_agree_on_what_they_share() -> None:
         for other in locks:
             shared = locks[one].keys() & locks[other].keys()
             assert len(shared) > 100
-            for name in shared:
+            for name in shared - {"torch"}:
                 assert set(map(str, locks[one][name])) == set(map(str, locks[other][name])), f"{name} in {one}, {other}"
     tools = set(PROJECT["dependency-groups"]["dev"])
-    assert locks[CPU].keys() <= locks[DEV].keys(), "the image has packages that nobody tests with"
+    assert locks[CPU].keys() - {"torch"} <= locks[DEV].keys(), "the image has packages that nobody tests with"
     assert not {canonicalize_name(Requirement(tool).name) for tool in tools} & locks[CPU].keys() - {"packaging"}
 
 
-def test_torch_and_cuda_are_in_the_cuda_lock_only() -> None:
-    gpu = re.compile(r"(nvidia|cuda)-|(torch|triton)$")
-    assert [name for name in read_lock(DEV) if gpu.match(name)] == []
+def test_cuda_is_in_the_cuda_lock_only() -> None:
+    gpu = re.compile(r"(nvidia|cuda)-|triton$")
+    assert [name for name in read_lock(DEV) if gpu.match(name) or name == "torch"] == []
     assert [name for name in read_lock(CPU) if gpu.match(name)] == []
     there = {name for name in read_lock(CUDA) if gpu.match(name)}
-    assert there >= {"torch", "triton", "nvidia-cudnn-cu13"}
+    assert there >= {"triton", "nvidia-cudnn-cu13"}
     assert there == read_lock(CUDA).keys() - read_lock(CPU).keys()
+
+
+def test_torch_is_the_same_in_both_and_on_linux_without_cuda_in_the_cpu_lock() -> None:
+    (cuda,) = read_lock(CUDA)["torch"]
+    pins = read_lock(CPU)["torch"]
+    assert {str(version(pin)): str(pin.marker) for pin in pins} == {
+        f"{version(cuda)}+cpu": 'sys_platform == "linux"',
+        str(version(cuda)): 'sys_platform != "linux"',
+    }
+
+
+def torch_lines(lock: str, *flags: str) -> list[str]:
+    command = ["sh", str(ROOT / "docker/torch_of_lock.sh"), str(ROOT / lock), *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize("lock", [CPU, CUDA])
+def test_a_lock_falls_into_torch_and_the_rest(lock: str) -> None:
+    """torch's CPU build has an index of its own, so it is installed by itself, by its hashes."""
+    torch, others = torch_lines(lock), torch_lines(lock, "--without")
+    whole = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    assert sorted([*torch, *others]) == sorted(whole)
+    assert all(line.startswith(("torch==", "    --hash=sha256:")) for line in torch)
+    assert not any(line.startswith("torch==") for line in others)
+    assert len(torch) > 6
 
 
 @pytest.mark.parametrize("lock", LOCKS)

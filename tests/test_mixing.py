@@ -19,7 +19,7 @@ from ser_scripts.modeling.families.base import Encoder
 from ser_scripts.modeling.losses import class_weights, cross_entropy, soft_cross_entropy
 from ser_scripts.specs.augmentation import AugmentationSpec, Cutmix, Mixup, SpecAugment
 from ser_scripts.specs.base import parse
-from ser_scripts.training.data import BatchKey, Clip, TrainingSet
+from ser_scripts.training.data import CHANGED, BatchKey, Clip, TrainingSet
 
 MIXUP, CUTMIX = Mixup(kind="mixup"), Cutmix(kind="cutmix")
 SOFT = {
@@ -295,8 +295,10 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_a_clean_batch_has_labels_and_no_targets() -> None:
     made = batch(training_set())
-    assert set(made) == {"inputs", "lengths", "labels", "epoch", "batch"}
+    assert set(made) == {"inputs", "lengths", "labels", "epoch", "batch", "clean"}
     assert made["labels"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert made["clean"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert batch(training_set(batch={"kind": "mixup"}))["clean"].tolist() == [CHANGED] * 6
 
 
 @pytest.mark.parametrize("level", ["features", "waveform"])

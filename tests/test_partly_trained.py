@@ -195,6 +195,7 @@ def test_finished_runs_of_an_older_spec_stay_finished(
     content = run_folder.read_json(spec)
     for part, key in [("loss", "kind"), ("loss", "gamma"), ("head", "activation"), ("training", "layer_decay")]:
         del content["model"][part][key]
+    del content["model"]["training"]["torch_compile"]
     del content["model"]["adapter"]
     run_folder.write_json(spec, content)
     capsys.readouterr()

@@ -180,6 +180,14 @@ def test_overrides_edit_the_spec():
         apply_overrides(content, ["split.folds"])
 
 
+@pytest.mark.parametrize("field", ["training.epochs", "model.training.epochs"])
+def test_fields_that_models_alone_have_are_set_without_their_prefix(field):
+    edited = load_experiment(ROOT / "experiments/quickstart.json", overrides=[f"{field}=50", "description=again"])
+    assert {model.training.epochs for model in edited.models} == {50}
+    assert edited.spec.description == "again"
+    assert not any(model.description == "again" for model in edited.models)
+
+
 def test_overrides_reach_models_and_the_digest():
     plain = load_experiment(ROOT / "experiments" / "quickstart.json")
     edited = load_experiment(ROOT / "experiments" / "quickstart.json", overrides=["model.training.epochs=3"])

@@ -108,8 +108,8 @@ def test_the_augmentation_is_taken_over() -> None:
     assert sorted(bare["transforms"]) == ["noise", "pitch_shift"]
     assert bare["probability"] == 0.5
     assert "batch" not in bare
-    with pytest.raises(BadInput, match=r"differ \(0\.1, 0\.3\)"):
-        translate(config(augmentation={"noise_injection_prob": 0.1}), "c.yaml")
+    (mixed,) = translate(config(augmentation={"noise_injection_prob": 0.1}), "c.yaml").experiment["augmentations"]
+    assert mixed["probabilities"] == {"time_stretch": 0.3, "pitch_shift": 0.3, "noise": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,21 @@ def test_what_is_written_can_be_trained(folder: Path) -> None:
     assert run.split.table["split"].value_counts().to_dict() == {"train": 48, "validation": 24, "test": 24}
     with pytest.raises(BadInput, match=r"mine\.json is there already"):
         write_translation(folder / "mine.yaml", folder / "new")
+
+
+def test_the_command_line_of_its_train_py_works_as_it_was(folder: Path) -> None:
+    (folder / "bare.yaml").write_text("model: {num_classes: 3}\n")
+    sides = [f"--{side}_csv={side}.csv" for side in ("train", "val", "test")]
+    flags = ["--config", str(folder / "bare.yaml"), *sides, "--no_augmentation", "--epochs", "7", "--amp"]
+    for number, order in enumerate((flags, [*flags[2:], *flags[:2]])):
+        out = folder / f"new-{number}"
+        result = CliRunner().invoke(app, ["translate", *order, "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        assert load_experiment(out / "bare.json").models[0].training.epochs == 7
+    with pytest.raises(BadInput, match=r"mine\.yaml: unknown flag"):
+        app(["translate", str(folder / "mine.yaml"), *flags], standalone_mode=False)
+    with pytest.raises(BadInput, match="name the configuration"):
+        app(["translate"], standalone_mode=False)
 
 
 def test_csv_files_that_do_not_fit_are_named(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from ser_eval.chosen import card_lines
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     ENVIRONMENT,
@@ -25,9 +26,12 @@ from ser_eval.run_folder import (
     planned_runs,
     read_json,
     read_table,
+    remote_code,
 )
 
 _SHOWN = 6
+CHOSEN = ("search", "tuned_on", "settings_tried", "members")
+"""Keys of run.json, one of which a run has whose settings something has chosen, or which has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def checklist(folder: Path) -> str:
         "Data": _data(runs),
         "Protocol and speakers": _protocol(runs),
         "Seeds and runs": _seeds(folder, runs),
-        "Models and selection": _selection(runs),
+        "Models and selection": _selection(folder, runs),
         "Figures and intervals": _figures(folder, runs, results),
         "To repeat it": _repeat(runs),
         "What only the authors know": _authors(),
@@ -170,14 +174,18 @@ def _seeds(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
     ]
 
 
-def _selection(runs: Sequence[RunFolder]) -> list[Point]:
+def _selection(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
     encoders = []
     for run in runs:
         encoder = run.record["encoder"]
         digest = str(encoder.get("sha256") or "")[:12]
-        encoders.append(f"{run.record['model']}: {encoder.get('name')}" + (f" ({digest})" if digest else ""))
+        weights = f" ({digest})" if digest else ""
+        encoders.append(f"{run.record['model']}: {encoder.get('name')}{weights}{remote_code(run.record)}")
     selected = [str(value) for value in _values(runs, "selected_by")]
-    searched = _values(runs, "search") + _values(runs, "tuned")
+    chosen = card_lines(folder, runs)
+    by_hand = sorted({run.record["model"] for run in runs if not any(run.record.get(key) for key in CHOSEN)})
+    if by_hand:
+        chosen.append(f"say how those of {_listed(by_hand)} were, and on which clips")
     augmented = [name for name in _values(runs, "augmentation") if name]
     steps = [step.get("kind") for chain in _values(runs, "preprocess") for step in chain]
     return [
@@ -191,8 +199,8 @@ def _selection(runs: Sequence[RunFolder]) -> list[Point]:
         Point("Epochs", f"{_span(run.record['epochs_run'] for run in runs)}, selected {_span(_epochs(runs))}"),
         Point(
             "How settings (learning rate, layers, ...) were chosen",
-            f"by the search recorded in run.json: {_listed(searched)}" if searched else "say how, and on which clips",
-            done=bool(searched),
+            "; ".join(chosen),
+            done=not by_hand,
         ),
         Point("Augmentation of training clips", _listed(augmented) if augmented else "none"),
         Point("Preprocessing of every clip", _listed(steps) if steps else "none"),

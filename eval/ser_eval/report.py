@@ -21,11 +21,12 @@ from markupsafe import Markup
 from ser_eval import figures
 from ser_eval.band import bandwidth_words
 from ser_eval.cells import STAMPS, Cell
+from ser_eval.chosen import Choice, card_lines, choices
 from ser_eval.evaluate import Summary
 from ser_eval.markdown import to_html
 from ser_eval.ratings import RATING_BASELINES
 from ser_eval.robustness import Drop
-from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, read_json, write_text
+from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, read_json, remote_code, write_text
 from ser_eval.shortcuts import BASELINES
 
 HTML = "report.html"
@@ -147,10 +148,11 @@ def write_report(summary: Summary) -> Path:
         calibrations=_calibrations(folder / FIGURES, ordered),
         curves=_curves(folder / FIGURES, summary.runs),
         cards=[
-            _card(list(runs), ordered, summary.bandwidth_hz)
+            _card(summary.folder, list(runs), ordered, summary.bandwidth_hz)
             for _, runs in groupby(_by_training_set(summary.runs), _training_set)
         ],
         encoders=_encoders(summary.runs),
+        choices=[_chosen(one) for one in choices(summary.folder, summary.runs)],
         missing=summary.missing,
         notes=summary.notes,
         ratings=_ratings(summary),
@@ -318,7 +320,7 @@ def _by_training_set(runs: Sequence[RunFolder]) -> list[RunFolder]:
     return sorted(runs, key=lambda run: (_training_set(run), run.path))
 
 
-def _card(runs: list[RunFolder], cells: Sequence[Cell], bandwidth_hz: dict[str, float]) -> dict[str, Any]:
+def _card(folder: Path, runs: list[RunFolder], cells: Sequence[Cell], bandwidth_hz: dict[str, float]) -> dict[str, Any]:
     """The protocol card of one training set: what a reviewer must know before believing a number."""
     records = [run.record for run in runs]
     first = records[0]
@@ -370,6 +372,10 @@ def _card(runs: list[RunFolder], cells: Sequence[Cell], bandwidth_hz: dict[str, 
         "by_the_book": not any(record["not_comparable"] for record in records),
         "selected_by": sorted({SELECTION.get(record["selected_by"], record["selected_by"]) for record in records}),
         "epochs": _span(record["epochs_run"] for record in records),
+        "settings": card_lines(folder, runs),
+        "remote_code": sorted(
+            {f"{record['encoder']['name']}{said}" for record in records if (said := remote_code(record))}
+        ),
         "preprocess": [_step(step) for step in runs[0].spec.get("experiment", {}).get("preprocess", [])],
         "conditions": sorted(
             {
@@ -407,12 +413,17 @@ def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
         rows.add(
             (
                 run.record["model"],
-                str(encoder["name"]),
+                str(encoder["name"]) + remote_code(run.record),
                 str(encoder["revision"] or "none recorded"),
                 str(encoder["sha256"] or "none: random weights"),
             )
         )
     return sorted(rows)
+
+
+def _chosen(choice: Choice) -> tuple[Choice, str | None]:
+    """A choice of settings and the picture of its first study, as a data URI."""
+    return choice, None if choice.picture is None else _inline(choice.picture)
 
 
 def _commands(summary: Summary) -> list[str]:

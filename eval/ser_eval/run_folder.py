@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,13 @@ def _read_record(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     if missing:
         raise BadInput(f"{file} lacks {', '.join(missing)}; {DAMAGED}")
     return content
+
+
+def remote_code(record: Mapping[str, Any]) -> str:
+    """What run.json says of code that came with an encoder and ran, as words to follow its name; mostly nothing."""
+    files = record.get("remote_code", {}).get("files", {})
+    listing = ", ".join(f"{name} {checksum[:12]}" for name, checksum in sorted(files.items()))
+    return f", with its own code ({listing})" if listing else ""
 
 
 def read_json(file: Path, *, unique_keys: bool = False) -> Any:

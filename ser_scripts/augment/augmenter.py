@@ -112,8 +112,12 @@ class Augmenter:
         """Names of the transforms that `apply` draws for an item without one, in order; none but with `on_the_fly`."""
         if self.spec.mode != "on_the_fly":
             return []
-        limit = self.spec.probability * 2**64
-        return [name for name in self._chains if _number(self.seed, epoch, clip_key, name, "applied?") < limit]
+        own = self.spec.probabilities
+        return [
+            name
+            for name in self._chains
+            if _number(self.seed, epoch, clip_key, name, "applied?") < own.get(name, self.spec.probability) * 2**64
+        ]
 
     def input_sha256(self) -> dict[str, str]:
         """SHA-256 of what the transforms read besides the spec: sound files per argument, and allowed .py files."""

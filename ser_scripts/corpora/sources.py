@@ -106,6 +106,8 @@ def corpus_folder(spec: NamedCorpus, *, data: Path, locations: Mapping[str, Path
         folder, looked_for = place(name, data=data, locations=locations)
     if folder.is_dir():
         return _in_bundle(folder, name)
+    if name == "toy":
+        raise BadInput(f"corpus '{spec.name}': no folder {folder} ({looked_for}); `ser prepare toy` makes it there")
     raise BadInput(
         f"corpus '{spec.name}': no folder {folder} ({looked_for}). Put the corpus there, point SER_DATA to the "
         f'folder that holds {name}/, name its folder in data/locations.json, or give its "root" in the experiment; '

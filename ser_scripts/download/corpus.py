@@ -161,7 +161,8 @@ def _make(name: str, source: Source, folder: Path, local: dict[str, Path], say: 
     except FetchFailed as error:
         raise FetchFailed("\n".join([str(error), *_advice(name, source)])) from None
     if hint := corpora.resemblance(unpacked, name):
-        raise Finding(f"{', '.join(str(local.get(file.name, file.name)) for file in files)}: not {name}. {hint}")
+        kind = BadInput if local else Finding
+        raise kind(f"{', '.join(str(local.get(file.name, file.name)) for file in files)}: not {name}. {hint}")
     write_json(unpacked / RECORD, {"corpus": name, "files": record})
     _into_place(unpacked, folder)
     say(f"{name}: unpacked into {folder}")
@@ -202,7 +203,7 @@ def _get(
     if local is not None:
         size, digests = checksums(local)
         if fault := mismatch(size, digests, expected):
-            raise Finding(f"{local}: {fault}: this is not {file.name} of {name} as it was published")
+            raise BadInput(f"--archive {local}: {fault}: this is not {file.name} of {name} as it was published")
         date = datetime.now(UTC).isoformat(timespec="seconds")
         got = Fetched(local, local.absolute().as_uri(), size, digests["sha256"], date)
     else:
@@ -210,7 +211,8 @@ def _get(
             got = fetch(session, file.urls, store / file.name, expected, policy=policy, say=say, report=report)
     found = extract.format_of(got.path)
     if found != file.format:
-        raise Finding(f"{got.path} is a {found} archive, expected {file.format}: not {file.name} of {name}")
+        kind = Finding if local is None else BadInput
+        raise kind(f"{got.path} is a {found} archive, expected {file.format}: not {file.name} of {name}")
     if expected.verifiable:
         verified = "sha256" if file.sha256 else "md5"
         say(f"{file.name}: {megabytes(got.bytes)}, {verified} as published")

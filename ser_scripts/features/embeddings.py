@@ -40,7 +40,7 @@ SHARD_CLIPS = 256
 BATCH_SECONDS = 240.0
 """Of one batch on a GPU, padding included."""
 STATISTICS = ("mean", "std", "max")
-_FORMAT = 1
+_FORMAT = 2
 _TYPES = {"pooled": "<f4", "frames": "<f2"}
 
 
@@ -121,6 +121,7 @@ def open_embeddings(
     device: str = "cpu",
     workers: int | None = None,
     progress: Progress | None = None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Embeddings:
     """Embeddings of all the clips; those that are not in the cache are computed and kept.
 
@@ -134,10 +135,11 @@ def open_embeddings(
         device: where the encoder runs
         workers: threads on a CPU; one per core when None. The values do not depend on it.
         progress: called with (clips done, clips to do)
+        report: told when a batch on a GPU is halved, since it does not fit into memory
 
     Raises:
         BadInput: the cache cannot be written
-        Finding: a shard is damaged
+        Finding: a shard is damaged, or a single clip does not fit into memory
     """
     place = folder_of(cache, identity, kept, device)
     try:
@@ -150,7 +152,7 @@ def open_embeddings(
                 if missing:
                     for stale in place.glob("*.tmp"):
                         stale.unlink()
-                    _embed(place, clips, missing, identity, kept, build(), device, workers, progress)
+                    _embed(place, clips, missing, identity, kept, build(), device, workers, progress, report)
                     found = Embeddings(place)
         os.utime(place)
     except OSError as error:
@@ -216,11 +218,12 @@ def _embed(
     device: str,
     workers: int | None,
     progress: Progress | None,
+    report: Callable[[str], None],
 ) -> None:
     # longest first: memory shows its worst at once, and threads end together
     order = sorted(missing.items(), key=lambda item: (-len(clips[item[1]]), item[0]))
     done = 0
-    results = _run(encoder, [clips[number] for _, number in order], kept, device, workers)
+    results = _run(encoder, [clips[number] for _, number in order], kept, device, workers, report)
     names = iter(key for key, _ in order)
     while shard := list(zip(islice(names, SHARD_CLIPS), results, strict=False)):
         _write_shard(place, shard, kept)
@@ -230,7 +233,12 @@ def _embed(
 
 
 def _run(
-    encoder: Any, clips: Sequence[NDArray[np.float32]], kept: Kept, device: str, workers: int | None
+    encoder: Any,
+    clips: Sequence[NDArray[np.float32]],
+    kept: Kept,
+    device: str,
+    workers: int | None,
+    report: Callable[[str], None],
 ) -> Iterator[NDArray[Any]]:
     """Values of each clip, in the order given (longest first)."""
     import torch
@@ -238,7 +246,7 @@ def _run(
     encoder.eval().to(device)
     if device != "cpu":
         for batch in batches([len(clip) for clip in clips], int(BATCH_SECONDS * encoder.sample_rate_hz)):
-            yield from _several(encoder, [clips[number] for number in batch], kept, device)
+            yield from _fitting(encoder, [clips[number] for number in batch], kept, device, report)
         return
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -269,6 +277,31 @@ def batches(lengths: Sequence[int], limit: int) -> list[range]:
 
 def _one(encoder: Any, clip: NDArray[np.float32], kept: Kept, device: str) -> NDArray[Any]:
     return _several(encoder, [clip], kept, device)[0]
+
+
+def _fitting(
+    encoder: Any, clips: Sequence[NDArray[np.float32]], kept: Kept, device: str, report: Callable[[str], None]
+) -> list[NDArray[Any]]:
+    """Values of each clip of a batch, which is halved as often as it does not fit into memory."""
+    import torch
+
+    from ser_scripts.training.memory import is_out_of_memory
+
+    try:
+        return _several(encoder, clips, kept, device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # behind the handler, whose traceback would keep the batch in memory
+    if len(clips) == 1:
+        seconds = len(clips[0]) / encoder.sample_rate_hz
+        raise Finding(f"a clip of {seconds:.1f} s does not fit into the memory of '{device}'; use --device cpu")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = (len(clips) + 1) // 2
+    report(f"out of memory: {len(clips)} clips at once do not fit in embedding; these go {half} at once")
+    parts = (clips[:half], clips[half:])
+    return [values for part in parts for values in _fitting(encoder, part, kept, device, report)]
 
 
 def _several(encoder: Any, clips: Sequence[NDArray[np.float32]], kept: Kept, device: str) -> list[NDArray[Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING
@@ -18,8 +20,15 @@ from ser_scripts.errors import BadInput
 from ser_scripts.features.mfcc import FrameExtractor
 from ser_scripts.modeling import spectrogram
 from ser_scripts.modeling.compact import MODEL_TYPE, CompactConfig, CompactNetwork, build_compact
-from ser_scripts.modeling.families import FAMILIES, Encoder, TransformersEncoder
-from ser_scripts.modeling.places import locate
+from ser_scripts.modeling.families import (
+    FAMILIES,
+    Encoder,
+    RemoteEncoder,
+    TransformersEncoder,
+    load_remote_extractor,
+)
+from ser_scripts.modeling.places import find_code, locate
+from ser_scripts.modeling.remote_code import OPTION, RemoteCode, brings_code, load_classes, read_code
 from ser_scripts.modeling.spectrogram import SpectrogramConfig, build_spectrogram, restore_spectrogram
 from ser_scripts.modeling.weights import (
     CONFIG,
@@ -38,15 +47,17 @@ SPEC_AUGMENT_FILL = "masked_spec_embed"
 """The one weight that published files lack at times: what SpecAugment writes over masked frames. Zeros then."""
 
 
-def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
+def build_encoder(spec: EncoderSpec, *, models: Path | None, remote_code: bool = False) -> Encoder:
     """The encoder of a spec, with its weights: all of them from the file, or all random.
 
     Args:
         spec: a path or hub id, or what describes weights that are drawn from torch's generator (seed it before)
         models: the SER_MODELS folder
+        remote_code: RUN the code of an encoder that brings its own
 
     Raises:
-        BadInput: not found, an architecture that is not supported, or weights that do not fit the configuration
+        BadInput: not found, an architecture that is not supported, weights that do not fit the configuration, or code
+            that is not allowed or fails
     """
     if isinstance(spec, RandomEncoder):
         config = make_config(spec.config, source="encoder.config")
@@ -57,8 +68,13 @@ def build_encoder(spec: EncoderSpec, *, models: Path | None) -> Encoder:
         return build_spectrogram(spec, models=models)
     if not isinstance(spec, PretrainedEncoder):
         return build_compact(spec)
-    folder, identity = locate(spec, models=models)
+    folder, identity = locate(spec, models=models, remote_code=remote_code)
     _refuse_adapted(folder)
+    if brings_code(content := read_json(folder / CONFIG)):
+        content.pop("sertain", None)  # of a model trained here, whose encoder is the start
+        remote = _make_remote(content, read_code(content, folder), folder, identity)
+        _fill(remote, read_encoder_weights(weight_files(folder), remote.probe_weight()), folder)
+        return remote.to(getattr(torch, spec.dtype))
     config = _read_config(folder)
     config.dtype = spec.dtype
     with uninitialised():
@@ -97,10 +113,10 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
             f'{source}: {WITHOUT_LAYERS[kind]} is no pretrained encoder; give "encoder": {{"kind": "{kind}"}}, and '
             '"init_from": a finished run, to start from its weights'
         )
-    if kind not in FAMILIES and "auto_map" in content:
+    if brings_code(content):
         raise BadInput(
-            f"{source}: model_type {kind!r} is no part of transformers: its code comes with the weights, and code of "
-            f"strangers is not run here; supported: {', '.join(FAMILIES)}"
+            f"{source}: model_type {kind!r} is supported by no family here, and code of its own goes with a pretrained "
+            f"encoder in a folder or on the hub only (and {OPTION}); supported: {', '.join(FAMILIES)}"
         )
     if kind not in FAMILIES:
         raise BadInput(f"{source}: model_type {kind!r} is not supported{nearest(str(kind), FAMILIES)}")
@@ -112,14 +128,29 @@ def make_config(content: dict[str, Any] | None, *, source: str) -> Any:
     return config
 
 
-def restore_encoder(content: dict[str, Any], folder: Path, identity: dict[str, str | None]) -> Encoder:
+def restore_encoder(
+    content: dict[str, Any], folder: Path, identity: dict[str, str | None], *, remote_code: bool = False
+) -> Encoder:
     """The encoder of a saved model, with random weights.
 
     Args:
         content: of its config.json
         folder: where preprocessor_config.json lies
         identity: as it was when the model was trained
+        remote_code: RUN the code of an encoder that brings its own
+
+    Raises:
+        BadInput: such code is not allowed, fails, or is not the one that the model was trained with
     """
+    name, revision = str(identity["name"]), identity.get("revision")
+    code = find_code(folder, name=name, revision=revision, remote_code=remote_code)
+    if code is not None:
+        return _make_remote(content, code, folder, identity)
+    with uninitialised():
+        return _restore_known(content, folder, identity)
+
+
+def _restore_known(content: dict[str, Any], folder: Path, identity: dict[str, str | None]) -> Encoder:
     if content.get("model_type") == MODEL_TYPE:
         config = CompactConfig.from_dict(content, str(folder / CONFIG))
         return CompactNetwork(config, FrameExtractor.from_pretrained(str(folder)), identity)
@@ -141,6 +172,29 @@ def make_encoder(config: Any, folder: Path | None, identity: dict[str, str | Non
         raise BadInput(f"{identity['name']}: not a valid {config.model_type} configuration: {error}") from None
 
 
+def _make_remote(
+    content: dict[str, Any], code: RemoteCode, folder: Path, identity: dict[str, str | None]
+) -> RemoteEncoder:
+    """An encoder with code of its own and random weights; RUNS THAT CODE. Generators stay where they were.
+
+    The weights are drawn although they are overwritten: what the encoder does with noise tells its layers.
+    """
+    if code.sha256 != (then := identity.get("code_sha256")):
+        raise BadInput(
+            f"{folder}: its code (sha256 {code.sha256[:12]}) is not the code that was allowed, or that the model was "
+            f"trained with ({str(then)[:12]}), so it is not run"
+        )
+    extractor = load_remote_extractor(folder)
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, model = load_classes(code, content, place=str(folder))
+        encoder = RemoteEncoder(model, extractor, identity, code, place=str(folder))
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+    return encoder
+
+
 @contextmanager
 def uninitialised() -> Iterator[None]:
     """Build modules without drawing weights that are overwritten anyway; torch's generator stays where it was."""
@@ -156,7 +210,7 @@ def _check_keys(given: dict[str, Any], config: Any) -> None:
             raise BadInput(f"encoder.config.{key}: unknown key of {config.model_type!r}{nearest(key, known)}")
 
 
-def _fill(encoder: TransformersEncoder, weights: dict[str, torch.Tensor], folder: Path) -> None:
+def _fill(encoder: TransformersEncoder | RemoteEncoder, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Load every weight of the encoder; what is missing, left over or of another shape is an error."""
     wanted = encoder.model.state_dict()
     tops = {name.partition(".")[0] for name in wanted}

@@ -15,7 +15,8 @@ from ser_eval.run_folder import read_json, write_json
 from ser_scripts.errors import BadInput
 from ser_scripts.features.embeddings import Kept
 from ser_scripts.modeling.places import locate
-from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS, sha256
+from ser_scripts.modeling.remote_code import brings_code, read_code
+from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS, check_headers, sha256, weight_files
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 
@@ -39,16 +40,18 @@ class FrozenEncoder:
     num_layers: int | None
     """Transformer layers, where the configuration says it in one of the usual words."""
     identity: dict[str, Any]
-    """Name, revision, sha256 of the weights, of config and feature extractor files; type of the weights."""
+    """Name, revision, sha256 of the weights, of config, feature extractor and code files; type of the weights."""
 
 
-def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None) -> FrozenEncoder:
+def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None, remote_code: bool = False) -> FrozenEncoder:
     """Find a frozen encoder without building it.
 
     Raises:
-        BadInput: not found, or it does not say at which rate it hears
+        BadInput: not found, its weights are cut short, it does not say at which rate it hears, or it brings code that
+            is not allowed
     """
-    folder, identity = locate(spec, models=models)
+    folder, identity = locate(spec, models=models, remote_code=remote_code)
+    check_headers(weight_files(folder))
     if not (folder / PREPROCESSOR).is_file():
         raise BadInput(f"{folder} holds no {PREPROCESSOR}, which says how the encoder wants its input")
     rate_hz = read_json(folder / PREPROCESSOR).get("sampling_rate")
@@ -57,6 +60,8 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None) -> FrozenEnc
     config = read_json(folder / CONFIG)
     layers = next((config[key] for key in _NUM_LAYERS if isinstance(config.get(key), int)), None)
     files = {name: sha256([folder / name]) for name in (CONFIG, PREPROCESSOR)}
+    if brings_code(config):
+        files |= read_code(config, folder).sums()
     return FrozenEncoder(spec, folder, rate_hz, layers, {**identity, "files": files, "dtype": spec.dtype})
 
 
@@ -120,14 +125,19 @@ class FrozenModel:
             raise BadInput(f"{folder / WEIGHTS} is damaged: {error}") from None
         return cls(spec, tuple(read_json(folder / LABELS)), ours["layer"], weights, ours["encoder"])
 
-    def find_encoder(self, *, models: Path | None) -> FrozenEncoder:
+    def find_encoder(self, *, models: Path | None, remote_code: bool = False) -> FrozenEncoder:
         """The encoder it was trained with.
 
         Raises:
-            BadInput: not found, or another one of the same name
+            BadInput: not found, another one of the same name, or one with code that is not allowed or has changed
         """
         assert isinstance(self.spec.encoder, PretrainedEncoder)
-        found = frozen_encoder(self.spec.encoder, models=models)
+        found = frozen_encoder(self.spec.encoder, models=models, remote_code=remote_code)
+        if (now := found.identity.get("code_sha256")) != (then := self.encoder.get("code_sha256")):
+            raise BadInput(
+                f"{found.folder}: the code of this encoder (sha256 {str(now)[:12]}) is not the one that the head was "
+                f"trained with ({str(then)[:12]})"
+            )
         if found.identity["sha256"] != self.encoder["sha256"]:
             raise BadInput(
                 f"{found.folder}: its weights (sha256 {str(found.identity['sha256'])[:12]}) are not those that the "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -113,6 +114,8 @@ class SerModel(nn.Module):
                 f"layers.use: {use} is not valid; {_name(encoder)} has hidden states 0 to {encoder.num_layers}"
             )
         self.depth = use if isinstance(use, int) else encoder.num_layers
+        if len(encoder.layers) < encoder.num_layers:
+            _refuse_single_layers(spec, encoder)
         if spec.adapter is not None:
             add_adapter(encoder, spec.adapter)
         self.layer_weights = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if use == "weighted" else None
@@ -345,6 +348,7 @@ class SerModel(nn.Module):
         write_json(folder / CONFIG, config)
         write_json(folder / LABELS, list(self.labels))
         self.encoder.extractor.save_pretrained(str(folder))
+        self.encoder.save_code(folder)
         tensors = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.state_dict().items()
@@ -353,11 +357,15 @@ class SerModel(nn.Module):
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
     @classmethod
-    def load(cls, folder: Path) -> SerModel:
+    def load(cls, folder: Path, *, remote_code: bool = False) -> SerModel:
         """Read what `save` wrote, in eval mode; needs neither the hub nor the original encoder.
 
+        Args:
+            folder: of a saved model
+            remote_code: RUN the code of an encoder that brings its own
+
         Raises:
-            BadInput: a file is missing, or the weights do not fit the configuration
+            BadInput: a file is missing, the weights do not fit the configuration, or code that is not allowed
         """
         for name in (CONFIG, LABELS, WEIGHTS, PREPROCESSOR):
             if not (folder / name).is_file():
@@ -369,9 +377,12 @@ class SerModel(nn.Module):
             raise BadInput(f"{folder / CONFIG} has no key '{OURS}': a bare encoder, not a model trained here")
         ours = content.pop(OURS)
         spec = parse(ModelSpec, ours["spec"], source=str(folder / CONFIG), kind="saved model")
-        state = load_file(folder / WEIGHTS)
+        try:
+            state = load_file(folder / WEIGHTS)
+        except SafetensorError as error:
+            raise BadInput(f"{folder / WEIGHTS} is damaged: {error}") from None
+        encoder = restore_encoder(content, folder, ours["encoder"], remote_code=remote_code)
         with uninitialised():
-            encoder = restore_encoder(content, folder, ours["encoder"])
             encoder.to(getattr(torch, ours["dtype"]))
             model = cls(spec, read_json(folder / LABELS), encoder=encoder)
         try:
@@ -379,6 +390,20 @@ class SerModel(nn.Module):
         except RuntimeError as error:
             raise BadInput(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from None
         return model.eval()
+
+
+def _refuse_single_layers(spec: ModelSpec, encoder: Encoder) -> None:
+    """Refuse settings that treat layers one by one, of an encoder that does not show which modules they are."""
+    settings = {
+        "freeze.all_but_last": spec.freeze.all_but_last,
+        "freeze.gradual": spec.freeze.gradual,
+        "training.layer_decay": spec.training.layer_decay,
+    }
+    if given := [name for name, value in settings.items() if value is not None]:
+        raise BadInput(
+            f"{', '.join(given)}: the code of {_name(encoder)} does not show which of its modules are its layers; "
+            "freeze.encoder, layers.use and a head_learning_rate work all the same"
+        )
 
 
 def _name(encoder: Encoder) -> str:

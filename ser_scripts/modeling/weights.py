@@ -98,6 +98,17 @@ def _present_name(name: str) -> str:
     return name
 
 
+def check_headers(files: Iterable[Path]) -> None:
+    """Refuse safetensors files that are cut short or damaged, which their headers tell without reading the weights.
+
+    Raises:
+        BadInput: naming the file
+    """
+    for file in files:
+        if file.suffix == ".safetensors":
+            _names(file)
+
+
 def _names(file: Path) -> list[str]:
     if file.suffix == ".safetensors":
         try:

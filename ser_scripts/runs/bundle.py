@@ -3,7 +3,7 @@
     <name>/README.md, SHA256SUMS, ro-crate-metadata.json
     <name>/specs/            the experiment's JSON and its models', where the experiment was named by its file
     <name>/runs/<name>/...   plan, list of clips, and of every run spec, split, predictions, history, environment,
-                             metrics; tables, statistics, report
+                             metrics; tables, statistics, report; of every search its trials and its winner
 
 The same files give the same archive. Whoever gets it checks it and does evaluation and statistics again from the
 predictions (`reproduce_bundle`), which needs neither corpora nor encoders nor a GPU.
@@ -31,6 +31,7 @@ from ser_scripts import __version__, corpora
 from ser_scripts.download.extract import Limits, format_of, unpack
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
+from ser_scripts.runs.bundle_studies import check_studies, study_files
 from ser_scripts.runs.comparing import Compared, check_tolerance, compare_json, compare_tables
 from ser_scripts.runs.plan import load_experiment
 from ser_scripts.runs.reproduce import Reproduction, environment_differences
@@ -58,6 +59,7 @@ _PROVENANCE = frozenset({"libraries", "python", "input"})
 """Keys of statistics that say with what they were made."""
 _FORMATS = {
     ".csv": "text/csv", ".json": "application/json", ".md": "text/markdown", ".txt": "text/plain",
+    ".db": "application/vnd.sqlite3",
     ".html": "text/html", ".svg": "image/svg+xml", ".png": "image/png", ".pdf": "application/pdf", ".tex": "text/x-tex",
 }  # fmt: skip
 
@@ -79,7 +81,7 @@ def write_bundle(folder: Path, out: Path | None, *, spec: Path) -> list[str]:
 
     Raises:
         BadInput: no finished run, runs without evaluation, no place to write to, or the library for metadata is missing
-        Finding: runs of the plan are not finished
+        Finding: runs of the plan are not finished, or have settings of a search that is not there
     """
     runs = run_folder.find_runs(folder)
     if not runs:
@@ -122,6 +124,7 @@ def _kept(folder: Path, runs: Sequence[run_folder.RunFolder]) -> Iterator[Path]:
     yield from (file for file in folder.iterdir() if file.is_file() and file.suffix in (".csv", ".json", ".md"))
     for name in (run_folder.STATS, run_folder.REPORT):
         yield from (file for file in (folder / name).rglob("*") if file.is_file() and file.suffix in _SUFFIXES)
+    yield from study_files(folder, runs)
     for run in runs:
         yield from _inputs(run)
         yield run.path / run_folder.METRICS
@@ -193,6 +196,9 @@ def _readme(folder: Path, runs: Sequence[run_folder.RunFolder], content: dict[st
     ]
     commits = sorted({str(run.record["code"].get("commit")) for run in runs})
     specs = "`specs/` the experiment and its models; " if any(name.startswith("specs/") for name in content) else ""
+    searched = []
+    if any(run.record.get("search") for run in runs):
+        searched = ["In `search/` each search for settings with all of its trials (an Optuna database) and its winner."]
     description = runs[0].record["description"]
     return "\n".join(
         [
@@ -211,6 +217,7 @@ def _readme(folder: Path, runs: Sequence[run_folder.RunFolder], content: dict[st
             "",
             f"{specs}`runs/{folder.name}/` plan, list of clips with checksums of their samples, results, statistics,",
             "report; below it each run with its spec, split, predictions, learning curve, packages and hardware.",
+            *searched,
             "There is no audio and there are no weights.",
             "",
             "## Check it, and do the analysis again",
@@ -377,7 +384,8 @@ def _environments(runs: Sequence[run_folder.RunFolder]) -> list[str]:
     lines = []
     for text, run in sorted(texts.items(), key=lambda item: str(item[1].path)):
         of = f"{run.path.parent.parent.name}/{run.path.parent.name}/{run.path.name}: " if len(texts) > 1 else ""
-        lines += [f"{of}{line}" for line in environment_differences(text, environment(str(run.record["device"])))]
+        now = environment(str(run.record["device"]), run.spec)
+        lines += [f"{of}{line}" for line in environment_differences(text, now)]
     return lines
 
 
@@ -423,6 +431,7 @@ def _analyse_again(
 
     runs = run_folder.find_runs(packed)
     inputs = [packed / name for name in KEPT_OF_AN_EXPERIMENT if (packed / name).is_file()]
+    inputs += study_files(packed, ())  # checked below; the report shows their pictures
     for run in runs:
         inputs += _inputs(run)
     for file in inputs:
@@ -434,8 +443,10 @@ def _analyse_again(
         say("doing the statistics")
         statistics(anew, margin=_margin(packed))
         evaluate_experiment(anew)  # the report shows the statistics
+    with tempfile.TemporaryDirectory(prefix="ser-studies-") as scratch:
+        compared = check_studies(packed, runs, Path(scratch), tolerance)
     kept = set(inputs)
-    compared, others = [], []
+    others = []
     for file in sorted(file for file in packed.rglob("*") if file.is_file() and file not in kept):
         name, new = file.relative_to(packed).as_posix(), anew / file.relative_to(packed)
         if file.suffix not in (".csv", ".json"):

@@ -1,9 +1,11 @@
-"""Which clips differ between a run folder and the corpora as they are now: two checksums alone help nobody."""
+"""What differs between a run folder and the spec and corpora as they are now: two checksums alone help nobody."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +15,23 @@ from ser_scripts.manifest import Manifest
 
 _SHOWN = 5
 _WHO = ["class_id", "actor", "gender", "group"]
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Lines that say where two contents of JSON differ, by dotted paths: `steps.0.lufs: was -23.0, is -20.0`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for name in sorted({*old, *new}):
+            lines += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return lines
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for place, (before, now) in pairs for line in differences(before, now, f"{key}.{place}")]
+    return [] if old == new else [f"{key}: was {_shown(old)}, is {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else json.dumps(value) if isinstance(value, dict | list | bool) else repr(value)
 
 
 def changed_clips(

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ser_eval.run_folder import SPLIT_SIDES, run_name, write_json, write_table
+from ser_eval.run_folder import SPLIT_SIDES, read_json, run_name, write_json, write_table
 from ser_scripts import corpora
 from ser_scripts.errors import BadInput
 from ser_scripts.files import writable_folder
+from ser_scripts.leaks import counted
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.conditions import describe_conditions
 from ser_scripts.runs.execute import find_device
@@ -36,6 +37,8 @@ from ser_scripts.specs.spectrogram import SpectrogramEncoder
 BYTES_PER_PARAMETER = 4
 _CLASSICAL_BYTES = 1e6
 """Of a fitted classical model: some arrays; its encoder stays where it is."""
+_HEAD_BYTES = 2e6
+"""Of a head over cached hidden states, likewise."""
 
 
 def corpus_spec(what: str) -> CorpusSpec:
@@ -61,6 +64,7 @@ def check_spec(
     overrides: Sequence[str],
     allow_imports: Sequence[str],
     say: Callable[[str], None],
+    allow_remote_code: bool = False,
 ) -> tuple[list[str], bool]:
     """Validate one spec file; returns what to print, and whether a split is refused or leaks."""
     content = read_spec_file(file, kind="spec")
@@ -69,9 +73,11 @@ def check_spec(
         lines = [*messages, f"{file}: model '{model.name}' is valid"]
         if isinstance(model.encoder, PretrainedEncoder) and not _is_here(model.encoder, folders()):
             lines.append(f"  encoder {model.encoder.model_path_or_name} is not on this machine: the hub will be asked")
+        elif isinstance(model.encoder, PretrainedEncoder):
+            lines += _code_lines(model.encoder, folders())
         return lines, False
     experiment = load_experiment(file, low_seed=low_seed, high_seed=high_seed, overrides=overrides)
-    where = folders()
+    where = folders(remote_code=allow_remote_code)
     plan = make_plan(experiment, where, progress=say)
     lines = [*experiment.messages, f"{file}: experiment '{experiment.spec.name}' is valid"]
     for name, manifest in plan.manifests.items():
@@ -84,7 +90,7 @@ def check_spec(
     distinct = {run.split.sha256 for run in plan.runs}
     possible = {run.split.possible if run.split.fold is None else None for run in plan.runs}  # a fold counts its own
     lines.append(
-        f"  {len(plan.runs)} runs over {len(distinct)} distinct splits"
+        f"  {counted(len(plan.runs), 'run')} over {counted(len(distinct), 'distinct split')}"
         + (f" of {next(iter(possible))} possible" if len(possible) == 1 and None not in possible else "")
     )
     for note in dict.fromkeys(note for run in plan.runs for note in run.split.notes):
@@ -137,8 +143,8 @@ def _disk_lines(plan: Plan, where: Folders) -> list[str]:
             unknown.add(run.model.name)
             continue
         kept += size if run.model.training.save_model != "none" else 0
-        if isinstance(run.model, ClassicalSpec):
-            continue
+        if isinstance(run.model, ClassicalSpec) or run.model.frozen:
+            continue  # no checkpoints
         peak = max(peak, size * 5)  # checkpoint: weights and two moments; the new one stands beside best weights
     gigabytes = f"{kept / 1e9:.2f} GB of weights under {where.runs}, and {peak / 1e9:.2f} GB while a run lasts"
     lines.append(f"  disk: about {gigabytes}")
@@ -151,6 +157,8 @@ def _encoder_bytes(model: AnyModel, where: Folders) -> float | None:
     """Bytes of an encoder's weights in float32; None when it is not on this machine."""
     if isinstance(model, ClassicalSpec):
         return _CLASSICAL_BYTES
+    if model.frozen:
+        return _HEAD_BYTES
     if isinstance(model.encoder, SpectrogramEncoder):
         from ser_scripts.modeling.spectrogram import count_parameters
 
@@ -163,6 +171,20 @@ def _encoder_bytes(model: AnyModel, where: Folders) -> float | None:
 
 def _is_here(encoder: PretrainedEncoder, where: Folders) -> bool:
     return bool(_weight_files(encoder, where))
+
+
+def _code_lines(encoder: PretrainedEncoder, where: Folders) -> list[str]:
+    """Which code an encoder on this machine brings, read but not run."""
+    from ser_scripts.modeling.places import resolve
+    from ser_scripts.modeling.remote_code import OPTION, brings_code, read_code
+    from ser_scripts.modeling.weights import CONFIG
+
+    folder = resolve(encoder.model_path_or_name, revision=encoder.revision, models=where.models)
+    if not isinstance(folder, Path) or not (folder / CONFIG).is_file() or not brings_code(read_json(folder / CONFIG)):
+        return []
+    sums = read_code(read_json(folder / CONFIG), folder).sums()
+    listing = ", ".join(f"{name} (sha256 {checksum[:12]})" for name, checksum in sums.items())
+    return [f"  encoder {encoder.model_path_or_name} runs on code of its own, with {OPTION} only: {listing}"]
 
 
 def _weight_files(encoder: PretrainedEncoder, where: Folders) -> list[Path]:
@@ -178,10 +200,13 @@ def _parameters(file: Path) -> int:
     """Parameters of a safetensors file, from its header; a .bin file is taken for float32."""
     if file.suffix != ".safetensors":
         return file.stat().st_size // 4
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="np") as tensors:
-        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  not a dict
+    try:
+        with safe_open(file, framework="np") as tensors:
+            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  not a dict
+    except SafetensorError as error:
+        raise BadInput(f"{file} is no whole safetensors file: {error}") from None
     total = 0
     for shape in shapes:
         size = 1

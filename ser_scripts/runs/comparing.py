@@ -90,7 +90,7 @@ def compare_tables(name: str, old: Path, new: Path, tolerance: float) -> Compare
         for line, (a, b) in enumerate(zip(before[column], now[column], strict=True), start=2)
         if a != b and not _close(_number(a), _number(b), tolerance)
     ]
-    return Compared(name, "different" if faults else "equal", _some(faults))
+    return Compared(name, "different" if faults else "equal", some(faults))
 
 
 def compare_json(
@@ -99,11 +99,14 @@ def compare_json(
     """Two JSON files, value by value; what stands under a key of `ignore` may differ."""
     if old.read_bytes() == new.read_bytes():
         return Compared(name, "identical")
-    faults = list(_json_faults(run_folder.read_json(old), run_folder.read_json(new), tolerance, ignore, ""))
-    return Compared(name, "different" if faults else "equal", _some(faults))
+    faults = list(json_faults(run_folder.read_json(old), run_folder.read_json(new), tolerance, ignore))
+    return Compared(name, "different" if faults else "equal", some(faults))
 
 
-def _json_faults(old: Any, new: Any, tolerance: float, ignore: frozenset[str], where: str) -> Iterator[str]:
+def json_faults(
+    old: Any, new: Any, tolerance: float, ignore: frozenset[str] = frozenset(), where: str = ""
+) -> Iterator[str]:
+    """What two JSON values have otherwise, one text per place; `where` stands before each."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             if key in ignore:
@@ -111,10 +114,10 @@ def _json_faults(old: Any, new: Any, tolerance: float, ignore: frozenset[str], w
             if key not in old or key not in new:
                 yield f"{where}{key}: only {'now' if key in new else 'before'}"
             else:
-                yield from _json_faults(old[key], new[key], tolerance, ignore, f"{where}{key}.")
+                yield from json_faults(old[key], new[key], tolerance, ignore, f"{where}{key}.")
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _json_faults(a, b, tolerance, ignore, f"{where}{number}.")
+            yield from json_faults(a, b, tolerance, ignore, f"{where}{number}.")
     elif old != new and not _close(_plain_number(old), _plain_number(new), tolerance):
         yield f"{where.rstrip('.') or 'the whole'}: {_short(old)}, now {_short(new)}"
 
@@ -141,7 +144,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _some(faults: list[str]) -> tuple[str, ...]:
+def some(faults: list[str]) -> tuple[str, ...]:
+    """The first of many faults, and how many there are."""
     more = [f"... ({len(faults)} differences in all)"] if len(faults) > _SHOWN else []
     return (*faults[:_SHOWN], *more)
 

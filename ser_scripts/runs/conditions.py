@@ -20,6 +20,7 @@ from ser_scripts.corpora._files import TWIN_FOLDERS
 from ser_scripts.corpora.twins import twin_paths
 from ser_scripts.errors import BadInput
 from ser_scripts.manifest import Manifest, build_manifest
+from ser_scripts.runs.changes import differences
 from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.predictor import Predictor, load_predictor, predict
 from ser_scripts.runs.progress import counter
@@ -140,7 +141,8 @@ def lacking(run: Run, prepared: Prepared, folders: Folders, *, force: bool) -> t
         old, new = known.get(condition.name), _record(condition, prepared, corpora)
         differing = [key for key in COMPARED if old is not None and _plain(old[key]) != _plain(new[key])]
         if differing and not force:
-            listed = "\n".join(f"  {key}: was {old[key]!r}, is {new[key]!r}" for key in differing)
+            lines = [line for key in differing for line in differences(_plain(old[key]), _plain(new[key]), key)]
+            listed = "\n".join(f"  {line}" for line in lines)
             raise BadInput(
                 f"{folder} was tested under another condition '{condition.name}':\n{listed}\n"
                 "Give the condition another name, or use --force to test it again."

@@ -21,6 +21,7 @@ from ser_scripts.runs.train_frozen import clips_of, embed_clips
 from ser_scripts.runs.train_run import open_stores
 from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import read_spec_file
+from ser_scripts.specs.classical import AnyModel, ClassicalSpec, EmbeddingFeatures
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 
 
@@ -42,6 +43,7 @@ def embed(
     device: str | None,
     overrides: Sequence[str],
     say: Callable[[str], None],
+    allow_remote_code: bool = False,
 ) -> list[str]:
     """Embed what an experiment with frozen encoders will need, or whole corpora for one model.
 
@@ -52,6 +54,7 @@ def embed(
         device: where the encoder runs; found when None
         overrides: edits of the spec
         say: takes a line of progress
+        allow_remote_code: run the code of an encoder that brings its own
 
     Returns:
         One line per encoder: clips, how many were there already, bytes, seconds
@@ -59,8 +62,12 @@ def embed(
     Raises:
         BadInput: no model of the file is frozen, or the corpora are missing or too many
     """
-    content, where, device = read_spec_file(file, kind="spec"), folders(), find_device(device)
-    if "encoder" in content or ("model_path_or_name" in content and "train" not in content):
+    content, where, device = (
+        read_spec_file(file, kind="spec"),
+        folders(remote_code=allow_remote_code),
+        find_device(device),
+    )
+    if "encoder" in content or "classifier" in content or ("model_path_or_name" in content and "train" not in content):
         model, _ = load_model(file, overrides=[item.removeprefix("model.") for item in overrides])
         if not corpora:
             raise BadInput(f"ser embed {file}: a model JSON says nothing of clips; name them with --corpus")
@@ -72,18 +79,30 @@ def embed(
     return [line for wish in wishes for line in _fulfil(wish, where, device, say)]
 
 
-def _frozen(model: object, file: Path) -> ModelSpec:
-    if not isinstance(model, ModelSpec) or not model.frozen:
+def _frozen(model: AnyModel, file: Path) -> ModelSpec:
+    found = _reading(model)
+    if found is None:
         raise BadInput(
             f'{file}: nothing to embed: the model is not frozen; cached hidden states go with "encoder": '
-            '{"frozen": true}'
+            '{"frozen": true}, and with classical "features" of kind "embedding"'
         )
-    return model
+    return found
+
+
+def _reading(model: AnyModel) -> ModelSpec | None:
+    """The model, or one that asks the cache for the same as a classical one; None of models that ask for nothing."""
+    if not isinstance(model, ClassicalSpec):
+        return model if model.frozen else None
+    if not isinstance(model.features, EmbeddingFeatures):
+        return None
+    from ser_scripts.runs.train_classical import head_spec
+
+    return head_spec(model.features).model_copy(update={"name": model.name})
 
 
 def _of_model(model: ModelSpec, corpora: Sequence[str], where: Folders, say: Callable[[str], None]) -> _Wish:
     assert isinstance(model.encoder, PretrainedEncoder)
-    encoder = frozen_encoder(model.encoder, models=where.models)
+    encoder = frozen_encoder(model.encoder, models=where.models, remote_code=where.remote_code)
     stores, clips = {}, []
     for what in dict.fromkeys(corpora):
         corpus = corpus_spec(what)
@@ -106,19 +125,20 @@ def _of_experiment(file: Path, where: Folders, overrides: Sequence[str], say: Ca
     plan = make_plan(load_experiment(file, overrides=overrides), where, progress=say)
     groups: dict[str, list[Run]] = {}
     for run in plan.runs:
-        if isinstance(run.model, ModelSpec) and run.model.frozen:
+        if _reading(run.model) is not None:
             groups.setdefault(run.model.name, []).append(run)
     if not groups:
         raise BadInput(
-            f'{file}: nothing to embed: none of its models has a frozen encoder ("encoder": {{"frozen": true}})'
+            f'{file}: nothing to embed: none of its models has a frozen encoder ("encoder": {{"frozen": true}}), or '
+            'classical "features" of kind "embedding"'
         )
     prepared = prepare_conditions(plan, where, say)
     wishes = []
     for runs in groups.values():
-        model = runs[0].model
-        assert isinstance(model, ModelSpec)
+        model = _reading(runs[0].model)
+        assert model is not None
         assert isinstance(model.encoder, PretrainedEncoder)
-        encoder = frozen_encoder(model.encoder, models=where.models)
+        encoder = frozen_encoder(model.encoder, models=where.models, remote_code=where.remote_code)
         clips = clips_of(runs)
         stores = open_stores(
             runs[0], (corpus for corpus, _ in clips), plan.manifests, encoder.sample_rate_hz, where, say

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ser_eval import run_folder
 from ser_eval.run_folder import PROBABILITY_PREFIX, RunFolder
 from ser_scripts.errors import BadInput, SplitRefused
+from ser_scripts.leaks import counted
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.ensembles import EnsembleSpec, PriorCorrection, corrected_name
 
@@ -202,7 +203,7 @@ def write_derived(
     todo = plan_derived(trained, ensembles, corrections)
     for one in todo:
         _write(folder, one)
-    say(f"{len(todo)} runs derived ({', '.join(sorted({one.model for one in todo}))})")
+    say(f"{counted(len(todo), 'run')} derived ({', '.join(sorted({one.model for one in todo}))})")
     return len(todo)
 
 

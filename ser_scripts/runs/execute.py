@@ -28,7 +28,7 @@ from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
 from ser_scripts.manifest import Manifest
 from ser_scripts.ratings import clip_columns
-from ser_scripts.runs.changes import changed_clips
+from ser_scripts.runs.changes import changed_clips, differences
 from ser_scripts.runs.conditions import Prepared, add_conditions, lacking, prepare_conditions
 from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.train_classical import train_classical
@@ -322,16 +322,6 @@ def _is_finished(
     if gone := [name for name in needed if not (final / name).is_file()]:
         raise BadInput(f"{final} is damaged: {', '.join(gone)} is not there; delete the folder and train again")
     return True
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Lines that say where two contents of JSON differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for name in sorted({*old, *new}):
-            lines += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        return lines
-    return [] if old == new else [f"{key}: was {old!r}, is {new!r}"]
 
 
 def execute_run(job: _Job, folders: Folders, options: Options, prefix: str, say: Callable[[str], None]) -> Outcome:

@@ -21,7 +21,7 @@ from ser_scripts.runs.progress import counter
 from ser_scripts.settings import Folders
 from ser_scripts.specs.augmentation import AugmentationSpec
 from ser_scripts.specs.base import nearest, parse, read_spec_file
-from ser_scripts.specs.classical import AnyModel, parse_model
+from ser_scripts.specs.classical import AnyModel, ClassicalSpec, parse_model
 from ser_scripts.specs.corpora import CorpusSpec
 from ser_scripts.specs.ensembles import derived_names
 from ser_scripts.specs.experiment import ExperimentSpec
@@ -170,7 +170,8 @@ def load_experiment(
         file: the experiment JSON
         low_seed: first seed; wins over the file
         high_seed: last seed, included; wins over the file
-        overrides: `field.path=value` edits of the experiment, or of every model when the path starts with `model.`
+        overrides: `field.path=value` edits of the experiment, or of every model when the path starts with `model.` or
+            with a field that models alone have (`training.epochs=5`)
 
     Raises:
         BadInput: naming file, key, value and what would be valid
@@ -185,8 +186,8 @@ def load_experiment(
     elif low_seed is not None or high_seed is not None:
         low = low_seed or 0
         content["seeds"] = {"low": low, "high": high_seed if high_seed is not None else low}
-    mine = [item for item in overrides if not item.startswith("model.")]
-    theirs = [item.removeprefix("model.") for item in overrides if item.startswith("model.")]
+    mine = [item for item in overrides if not _is_of_models(item)]
+    theirs = [item.removeprefix("model.") for item in overrides if _is_of_models(item)]
     apply_overrides(content, mine)
     spec, protocol = resolve(
         parse(ExperimentSpec, content, source=str(file), kind="experiment"), base=file.parent, source=str(file)
@@ -235,6 +236,12 @@ def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[AnyModel, 
         content, messages = translated.content, list(translated.messages)
     apply_overrides(content, overrides)
     return parse_model(content, source=str(file)), messages
+
+
+def _is_of_models(override: str) -> bool:
+    first = override.partition("=")[0].split(".")[0]
+    known = {*ModelSpec.model_fields, *ClassicalSpec.model_fields} - ExperimentSpec.model_fields.keys()
+    return first in {"model", *known}
 
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:

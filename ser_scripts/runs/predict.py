@@ -33,7 +33,9 @@ from ser_scripts.tasks import names_of, relabelled
 TABLE_COLUMNS = ["model_name", "dataset_name", "model_path", "eval_csv_path", "eval_out_path"]
 
 
-def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[str], None]) -> None:
+def predict_on(
+    folder: Path, corpus: str, *, device: str | None, say: Callable[[str], None], allow_remote_code: bool = False
+) -> None:
     """Predict on all clips of a corpus with every finished run of an experiment that kept its weights.
 
     The corpus goes through the test conditions of the runs, too, but for those that read a twin folder.
@@ -78,14 +80,18 @@ def predict_on(folder: Path, corpus: str, *, device: str | None, say: Callable[[
         target = run.path / run_folder.prediction_file(spec.name)
         mine = mapped[run.path]
         chain = _preprocess(run)
-        table = predict_clips(run.path / run_folder.MODEL, mine, chain, device=device, say=say)
+        table = predict_clips(
+            run.path / run_folder.MODEL, mine, chain, device=device, say=say, allow_remote_code=allow_remote_code
+        )
         run_folder.write_table(target, table)
         for condition in recorded_conditions(run):
             if condition.twin is not None:
                 say(f"{run.path}: {spec.name} is not tested under '{condition.name}', which reads other files")
                 continue
             steps = conditioned_chain(condition.steps, chain)
-            degraded = predict_clips(run.path / run_folder.MODEL, mine, steps, device=device, say=say)
+            degraded = predict_clips(
+                run.path / run_folder.MODEL, mine, steps, device=device, say=say, allow_remote_code=allow_remote_code
+            )
             run_folder.write_table(run.path / run_folder.prediction_file(spec.name, condition.name), degraded)
         if moves := relabelled(manifest.clips["class_id"], mine.clips["class_id"]):
             relabelled_before = run.record.get("relabelled", {})
@@ -160,20 +166,23 @@ def predict_clips(
     *,
     device: str | None,
     say: Callable[[str], None],
+    allow_remote_code: bool = False,
 ) -> pd.DataFrame:
-    """Predictions of a saved model on every clip of a manifest."""
+    """Predictions of a saved model on every clip of a manifest; runs code that comes with it where that is allowed."""
     from ser_scripts.audio.store import open_store
     from ser_scripts.runs.predictor import load_predictor, predict
     from ser_scripts.training.probabilities import softmax
 
-    where = folders()
+    where = folders(remote_code=allow_remote_code)
     predictor = load_predictor(model_folder, where, device=find_device(device), report=say)
     store = open_store(manifest, predictor.sample_rate_hz, preprocess, where.cache, counter(say, "decoding"))
     logits, ratings = predict(predictor, manifest, store, list(manifest.clips["path"]))
     return prediction_table(manifest.clips, softmax(logits), list(predictor.labels), ratings)
 
 
-def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]) -> list[str]:
+def evaluate_table(
+    file: Path, *, device: str | None, say: Callable[[str], None], allow_remote_code: bool = False
+) -> list[str]:
     """Evaluate each row of a table: a saved model on the clips of a CSV.
 
     The model path is a run folder or its `model` folder; eval_csv_path is a CSV of clips, or a folder that holds
@@ -208,7 +217,9 @@ def evaluate_table(file: Path, *, device: str | None, say: Callable[[str], None]
         )
         if record.is_file():
             _refuse_heard(record.parent, manifest)
-        predictions = predict_clips(model_folder, manifest, steps, device=device, say=say)
+        predictions = predict_clips(
+            model_folder, manifest, steps, device=device, say=say, allow_remote_code=allow_remote_code
+        )
         out = Path(row["eval_out_path"])
         writable_folder(out, remedy="set eval_out_path")
         run_folder.write_table(out / "predictions.csv", predictions)

@@ -72,7 +72,7 @@ class HeadPredictor:
         """Take a `FrozenModel`; its encoder must be where it was, or where SER_MODELS says."""
         self.model = model
         self.folders, self.device, self.report = folders, device, report
-        self.encoder = model.find_encoder(models=folders.models)
+        self.encoder = model.find_encoder(models=folders.models, remote_code=folders.remote_code)
         self.labels: tuple[str, ...] = model.labels
         self.sample_rate_hz: int = self.encoder.sample_rate_hz
 
@@ -109,6 +109,6 @@ def load_predictor(folder: Path, folders: Folders, *, device: str, report: Calla
     from ser_scripts.training.memory import Fit
     from ser_scripts.training.seeding import fix_arithmetic
 
-    model = SerModel.load(folder)
+    model = SerModel.load(folder, remote_code=folders.remote_code)
     fix_arithmetic(model.spec.training.threads)
     return NetworkPredictor(model.to(device), device, Fit(report))

@@ -68,6 +68,7 @@ def preview(
     overrides: Sequence[str],
     allow_imports: Sequence[str],
     say: Callable[[str], None],
+    allow_remote_code: bool = False,
 ) -> list[str]:
     """Write audio, features and a page of pictures of one clip; returns what to print.
 
@@ -82,11 +83,12 @@ def preview(
         overrides: `field=value` edits of the spec
         allow_imports: modules beyond the allow-list that augmentations may come from
         say: takes progress
+        allow_remote_code: run the code of an encoder that brings its own
 
     Raises:
         BadInput: an unknown model or clip, or an experiment without a run
     """
-    where = folders()
+    where = folders(remote_code=allow_remote_code)
     plan = make_plan(load_experiment(file, overrides=overrides), where, progress=say)
     runs = _runs(plan, file, model)
     corpus, path = _clip(clip, runs[0], plan)
@@ -168,7 +170,7 @@ def _variants(
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet, extract
 
     run = runs[0]
-    encoder = build_encoder(run.network.encoder, models=where.models)
+    encoder = build_encoder(run.network.encoder, models=where.models, remote_code=where.remote_code)
     table = run.split.table
     labels = list(run.labels)
     train = table[table["split"] == "train"]

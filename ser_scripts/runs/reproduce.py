@@ -111,7 +111,8 @@ def _execute(
     say: Callable[[str], None],
 ) -> tuple[list[Compared], list[str]]:
     """Train below `place`; the comparisons, and what differs between then and now."""
-    from ser_scripts.runs.execute import Options, differences, execute_plan
+    from ser_scripts.runs.changes import differences
+    from ser_scripts.runs.execute import Options, execute_plan
     from ser_scripts.runs.train_run import run_identity
 
     identity = run_identity(run, plan.manifests, folders, allow_imports=allow_imports)

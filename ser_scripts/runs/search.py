@@ -31,7 +31,8 @@ from ser_scripts.errors import BadInput, Finding
 from ser_scripts.files import writable_folder
 from ser_scripts.leaks import named
 from ser_scripts.manifest import Manifest
-from ser_scripts.runs.execute import Options, differences, ignore_interrupt, print_line
+from ser_scripts.runs.changes import differences
+from ser_scripts.runs.execute import Options, ignore_interrupt, print_line
 from ser_scripts.runs.heard import tuned_on
 from ser_scripts.runs.plan import Plan
 from ser_scripts.runs.search_study import SEARCH, Chosen, Study, describe_search, studies_of, trial_run, trial_split
@@ -165,7 +166,7 @@ def run_study(
     with _lock(root, study):
         identity = _identity(study, manifests, folders, options)
         _claim(study, folder, identity, options, root)
-        finished = _read(folder)
+        finished = read_trials(folder)
         if len(finished) < study.spec.trials:
             if finished:
                 report(f"{len(finished)} of {study.spec.trials} trials are finished already")
@@ -207,7 +208,8 @@ def _go_on(
             disk.add_trial(frozen)
             finished.append(frozen)
             left = (time.monotonic() - began) / (len(finished) - done_before) * (spec.trials - len(finished))
-            report(f"trial {trial_number}: {_told(study, frozen, finished)}, about {duration(left)} left")
+            about = "" if trainer.together else f", about {duration(left)} left"  # those trained together end together
+            report(f"trial {trial_number}: {_told(study, frozen, finished)}{about}")
     disk._storage.remove_session()
     return finished
 
@@ -346,13 +348,24 @@ def _best(spec: SearchSpec, finished: Sequence[optuna.trial.FrozenTrial]) -> opt
 
 
 def _conclude(study: Study, finished: Sequence[optuna.trial.FrozenTrial], manifests: Mapping[str, Manifest]) -> Chosen:
-    spec, best = study.spec, _best(study.spec, finished)
+    record = record_of(study.name, study.spec, finished)
+    shas = {name: manifest.sha256 for name, manifest in manifests.items()}
+    return Chosen(study, dict(record["values"]), record, tuned_on(trial_split(study), shas))
+
+
+def record_of(name: str, spec: SearchSpec, finished: Sequence[optuna.trial.FrozenTrial]) -> dict[str, Any]:
+    """What a study has found, as it goes into run.json: a function of its trials alone.
+
+    Raises:
+        Finding: all trials failed
+    """
+    best = _best(spec, finished)
     if best is None:
         reasons = list(dict.fromkeys(str(trial.user_attrs.get("failure")) for trial in finished))
-        raise Finding(f"{study.name}: all {len(finished)} trials failed: {'; '.join(reasons[:3])}")
+        raise Finding(f"{name}: all {len(finished)} trials failed: {'; '.join(reasons[:3])}")
     states = [trial.state.name for trial in finished]
-    record = {
-        "study": study.name,
+    return {
+        "study": name,
         "scope": spec.scope,
         "sampler": spec.sampler,
         "metric": spec.metric,
@@ -367,19 +380,17 @@ def _conclude(study: Study, finished: Sequence[optuna.trial.FrozenTrial], manife
         "values": dict(sorted(best.params.items())),
         "seconds": round(sum(float(trial.user_attrs["seconds"]) for trial in finished), 3),
     }
-    shas = {name: manifest.sha256 for name, manifest in manifests.items()}
-    return Chosen(study, dict(best.params), record, tuned_on(trial_split(study), shas))
 
 
-def trials_table(study: Study, finished: Sequence[optuna.trial.FrozenTrial]) -> pd.DataFrame:
+def trials_table(spec: SearchSpec, finished: Sequence[optuna.trial.FrozenTrial]) -> pd.DataFrame:
     """One row per trial: number, state, score, epoch, seconds, and the values by path."""
     rows = []
     for trial in finished:
         notes = trial.user_attrs
-        row = {"trial": trial.number, "state": trial.state.name.lower(), study.spec.metric: trial.value}
+        row = {"trial": trial.number, "state": trial.state.name.lower(), spec.metric: trial.value}
         row |= {"best_epoch": notes.get("best_epoch"), "evaluations": len(trial.intermediate_values)}
         row |= {"seconds": notes["seconds"], "failure": notes.get("failure", "")}
-        rows.append(row | {path: trial.params[path] for path in sorted(study.spec.parameters)})
+        rows.append(row | {path: trial.params[path] for path in sorted(spec.parameters)})
     return pd.DataFrame(rows)
 
 
@@ -388,7 +399,7 @@ def _write(
 ) -> None:
     from ser_scripts.runs.search_plots import write_picture
 
-    table = trials_table(chosen.study, finished)
+    table = trials_table(chosen.study.spec, finished)
     run_folder.write_table(folder / TRIALS, table)
     run_folder.write_json(
         folder / RESULT, chosen.record | {"tuned_on": [one.model_dump(mode="json") for one in chosen.tuned_on]}
@@ -493,7 +504,7 @@ def _search_of(folder: Path) -> str:
     return json.dumps(run_folder.read_json(folder / STUDY)["identity"]["search"])
 
 
-def _read(folder: Path) -> list[optuna.trial.FrozenTrial]:
+def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     """The finished trials of a study, in order.
 
     Raises:

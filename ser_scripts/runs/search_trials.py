@@ -176,7 +176,7 @@ class Heads(_Trainer):
         spec = run.model
         assert isinstance(spec, ModelSpec)
         assert isinstance(spec.encoder, PretrainedEncoder)
-        encoder = frozen_encoder(spec.encoder, models=self.folders.models)
+        encoder = frozen_encoder(spec.encoder, models=self.folders.models, remote_code=self.folders.remote_code)
         votes = spec.loss.targets == "votes"
         key = f"{encoder.identity} {kept(spec, encoder)} {votes}"
         if key not in self.tables:

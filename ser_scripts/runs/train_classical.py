@@ -55,7 +55,7 @@ class Extractor:
         self.folders, self.device, self.report = folders, device, report
         self.encoder: FrozenEncoder | None = None
         if isinstance(spec, EmbeddingFeatures):
-            self.encoder = frozen_encoder(spec.encoder, models=folders.models)
+            self.encoder = frozen_encoder(spec.encoder, models=folders.models, remote_code=folders.remote_code)
             self.identity: dict[str, Any] = self.encoder.identity
             self.sample_rate_hz = self.encoder.sample_rate_hz
             top = self.encoder.num_layers
@@ -126,7 +126,7 @@ class ClassicalPredictor:
 def _compared(identity: dict[str, Any]) -> dict[str, Any]:
     """What must be the same to predict: an encoder's weights, or settings and version of openSMILE."""
     if "sha256" in identity:
-        return {"sha256": identity["sha256"]}
+        return {key: identity[key] for key in ("sha256", "code_sha256") if key in identity}
     made_by = {name: version for name, version in identity["made_by"].items() if name == "opensmile"}
     return {"settings": identity["settings"], **made_by}
 
@@ -306,7 +306,7 @@ def train_classical(
     run_folder.write_table(partial / run_folder.GRID, _grid_table(spec, candidates, chosen))
     if spec.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
-    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
+    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device, identity))
     source = {"revision": None, "sha256": None, **extractor.identity}
     record = run_record(run, manifests, identity, Trained(history, chosen.evaluation, None), source, began)
     record |= {"conditions": tested_under, "device": device, "augmentation_inputs": {}}

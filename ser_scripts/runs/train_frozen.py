@@ -97,7 +97,7 @@ def embed_clips(
     def build() -> Any:
         from ser_scripts.modeling.encoders import build_encoder
 
-        return build_encoder(encoder.spec, models=folders.models)
+        return build_encoder(encoder.spec, models=folders.models, remote_code=folders.remote_code)
 
     samples = [stores[corpus][path] for corpus, path in clips]
     keys = [clip_key(one) for one in samples]
@@ -110,6 +110,7 @@ def embed_clips(
         build,
         device=device,
         progress=counter(report, f"embedding with {encoder.identity['name']}"),
+        report=report,
     )
     return found, keys
 
@@ -150,7 +151,7 @@ def train_frozen(
     first = runs[0][0]
     model = _spec(first)
     assert isinstance(model.encoder, PretrainedEncoder)
-    encoder = frozen_encoder(model.encoder, models=folders.models)
+    encoder = frozen_encoder(model.encoder, models=folders.models, remote_code=folders.remote_code)
     plain = [run for run, *_ in runs]
     used = clips_of(plain)
     stores = open_stores(first, (corpus for corpus, _ in used), manifests, encoder.sample_rate_hz, folders, report)
@@ -342,7 +343,7 @@ def _write(
     tested_under = predict_conditions(degraded, run, prepared, predictor, partial, device)
     if run.model.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
-    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
+    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device, identity))
     record = run_record(
         run, dict(manifests), identity, Trained(head.history, head.selected, None), encoder.identity, began
     )

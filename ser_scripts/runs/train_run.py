@@ -73,7 +73,9 @@ def train_run(
     from ser_scripts.modeling.losses import class_weights
     from ser_scripts.modeling.model import SerModel
     from ser_scripts.training import loop
+    from ser_scripts.training.compiling import Compiled
     from ser_scripts.training.data import Clip, FeatureSource, TrainingSet
+    from ser_scripts.training.front import FrontCache
     from ser_scripts.training.memory import Fit
     from ser_scripts.training.probabilities import softmax
     from ser_scripts.training.seeding import derive, fix_arithmetic, seed_everything
@@ -97,7 +99,11 @@ def train_run(
     write_split(run.split, partial)
 
     seed_everything(derive("init", run.train_seed))
-    encoder = build_encoder(spec.encoder, models=folders.models)
+    encoder = build_encoder(spec.encoder, models=folders.models, remote_code=folders.remote_code)
+    if encoder.code_sums() != identity["inputs"].get("encoder_code_sha256", {}):
+        raise BadInput(
+            f"{final}: the code of encoder '{encoder.identity()['name']}' has changed since the run was planned"
+        )
     labels = list(run.labels)
     used = table[table["split"] != "unused"]
     stores = open_stores(run, used["corpus"], manifests, encoder.sample_rate_hz, folders, report)
@@ -145,7 +151,7 @@ def train_run(
     num_adversaries = None if adversaries is None else max(adversaries.values()) + 1
     model = SerModel(spec, labels, encoder=encoder, class_weights=weights, num_adversaries=num_adversaries)
     if run.init_from is not None:
-        _initialise_from(model, run.init_from)
+        _initialise_from(model, run.init_from, folders)
     if spec.training.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     model.to(device)
@@ -162,18 +168,18 @@ def train_run(
         if run.augmentation
         else None
     )
+    training = TrainingSet(
+        train_side, seed=run.train_seed, augmenter=augmenter, max_seconds=_cut_seconds(model), num_labels=len(labels)
+    )
+    compiled = (
+        Compiled(encoder, training.lengths(), spec.training, folders.cache) if spec.training.torch_compile else None
+    )
     trained = loop.train(
         model,
         spec.training,
         seed=run.train_seed,
         labels=labels,
-        training=TrainingSet(
-            train_side,
-            seed=run.train_seed,
-            augmenter=augmenter,
-            max_seconds=_cut_seconds(model),
-            num_labels=len(labels),
-        ),
+        training=training,
         validation=source("validation"),
         folder=partial,
         device=device,
@@ -182,6 +188,8 @@ def train_run(
         report=report,
         stop=stop,
         fit=fit,
+        front=FrontCache(encoder, folders.cache if spec.training.epochs > 1 else None, report=report),
+        compiled=compiled,
     )
     shutil.rmtree(partial / run_folder.PREDICTIONS, ignore_errors=True)  # of a condition since taken out, after a kill
     (partial / run_folder.PREDICTIONS).mkdir()
@@ -206,10 +214,12 @@ def train_run(
         loop.load_weights(model, partial / LAST, torch.device(device))
     if spec.training.save_model != "none":
         model.save(partial / run_folder.MODEL)
-    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device))
+    run_folder.write_text(partial / run_folder.ENVIRONMENT, environment(device, identity))
     record = run_record(run, manifests, identity, trained, encoder.identity(), began)
     record |= {"conditions": tested_under, "device": device, "seconds": round(time.monotonic() - clock, 3)}
     record |= {"parameters": parameters, "long_clips": long_clips, "out_of_memory": fit.events}
+    if compiled is not None:
+        record["compiled"] = compiled.record()
     record["augmentation_inputs"] = augmenter.input_sha256() if augmenter else {}
     record["preprocess_events"] = {
         corpus: store.event_counts(list(used.loc[used["corpus"] == corpus, "path"])) for corpus, store in stores.items()
@@ -318,14 +328,19 @@ def prediction_table(
     return table.sort_values("path", kind="stable")
 
 
-def _initialise_from(model: Any, run: Path) -> None:
+def _initialise_from(model: Any, run: Path, folders: Folders) -> None:
     """Copy the weights of a finished run: all of them when its labels are the same, else the encoder's."""
     from ser_scripts.modeling.adapters import load_plain_state, plain_state
+    from ser_scripts.modeling.classical import is_classical
+    from ser_scripts.modeling.frozen import is_frozen
     from ser_scripts.modeling.model import SerModel
 
     if not (run / run_folder.MODEL).is_dir():
         raise BadInput(f"init_from: {run} kept no weights (its training.save_model was 'none')")
-    start = SerModel.load(run / run_folder.MODEL)
+    if is_classical(run / run_folder.MODEL) or is_frozen(run / run_folder.MODEL):
+        what = "a classical model" if is_classical(run / run_folder.MODEL) else "a head over a frozen encoder"
+        raise BadInput(f"init_from: {run} holds {what}, and no encoder that it has trained; name a fine-tuned run")
+    start = SerModel.load(run / run_folder.MODEL, remote_code=folders.remote_code)
     same_task = start.labels == model.labels and start.dimensions == model.dimensions
     adversary = {name: value for name, value in model.state_dict().items() if name.startswith("adversary.")}
     try:
@@ -420,7 +435,17 @@ def run_record(
         "search": run.search,
         "tuned_on": [one.model_dump(mode="json") for one in run.model.tuned_on],
         "vote_classes": _vote_classes(run, manifests),
+        **_remote_code(identity, encoder),
     }
+
+
+def _remote_code(identity: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Which code of others ran: whose, and the SHA-256 of each file; {} for the most part, where none did."""
+    inputs = identity["inputs"]
+    if "encoder_code_sha256" not in inputs:
+        return {}
+    ran = {"files": inputs["encoder_code_sha256"], "classes": inputs["encoder_classes"]}
+    return {"remote_code": {"name": encoder["name"], "revision": encoder["revision"], **ran}}
 
 
 @functools.cache  # the modules that a process has loaded stay what they are
@@ -438,8 +463,13 @@ def _code() -> dict[str, Any]:
     return {"version": __version__, "commit": commit, "dirty": dirty}
 
 
-def environment(device: str) -> str:
-    """Packages, Python, CPU and GPU of this machine, as text."""
+def environment(device: str, identity: Mapping[str, Any] | None = None) -> str:
+    """Packages, Python, CPU and GPU of this machine, as text; and the code that came with the encoder of a run.
+
+    Args:
+        device: where it trained
+        identity: of the run, what `run_identity` gives
+    """
     import torch
 
     lines = [
@@ -453,6 +483,8 @@ def environment(device: str) -> str:
         lines += [f"gpu {torch.cuda.get_device_name()}", f"cuda {torch.version.cuda}"]
     if os.environ.get("SER_IMAGE_DIGEST"):
         lines.append(f"image {os.environ['SER_IMAGE_DIGEST']}")
+    code = ((identity or {}).get("inputs") or {}).get("encoder_code_sha256", {})
+    lines += [f"remote_code:{name} {checksum}" for name, checksum in sorted(code.items())]
     return "\n".join([*lines, "", *_packages()]) + "\n"
 
 
@@ -524,7 +556,7 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
             elif spec.frozen:
                 _check_frozen(spec, folders, augmentations)
             else:
-                _check_network(run, folders, augmentations)
+                _check_network(run, folders, augmentations, device=device)
         except BadInput as error:
             raise BadInput(f"model '{spec.name}': {error}") from None
     return unchecked
@@ -540,23 +572,26 @@ def _check_frozen(spec: ModelSpec, folders: Folders, augmentations: Mapping[str,
             'those of clean clips; use "freeze": {"encoder": true}, which hears every clip anew'
         )
     assert isinstance(spec.encoder, PretrainedEncoder)
-    encoder = frozen_encoder(spec.encoder, models=folders.models)
+    encoder = frozen_encoder(spec.encoder, models=folders.models, remote_code=folders.remote_code)
     if isinstance(spec.layers.use, int) and encoder.num_layers is not None and spec.layers.use > encoder.num_layers:
         raise BadInput(
             f"layers.use: {encoder.identity['name']} has no layer {spec.layers.use}; valid: 0 to {encoder.num_layers}"
         )
 
 
-def _check_network(run: Run, folders: Folders, augmentations: Mapping[str, AugmentationSpec]) -> None:
+def _check_network(run: Run, folders: Folders, augmentations: Mapping[str, AugmentationSpec], *, device: str) -> None:
     """Build a model whose encoder hears every clip."""
     from ser_scripts.augment.spec_augment import check_features
     from ser_scripts.modeling.encoders import build_encoder
     from ser_scripts.modeling.model import SerModel
+    from ser_scripts.training.compiling import check_compiling
 
-    encoder = build_encoder(run.network.encoder, models=folders.models)
+    encoder = build_encoder(run.network.encoder, models=folders.models, remote_code=folders.remote_code)
+    if run.network.training.torch_compile is not None:
+        check_compiling(encoder, device)
     model = SerModel(run.network, run.labels, encoder=encoder)
     if run.init_from is not None:
-        _initialise_from(model, run.init_from)
+        _initialise_from(model, run.init_from, folders)
     for augmentation in augmentations.values():
         if augmentation.batch is not None and run.network.adversary is not None:
             raise BadInput(
@@ -632,14 +667,21 @@ def run_identity(
     from ser_scripts.modeling.frozen import frozen_encoder
     from ser_scripts.modeling.image_weights import locate_weights
     from ser_scripts.modeling.places import locate
+    from ser_scripts.modeling.remote_code import read_code
+    from ser_scripts.modeling.weights import CONFIG
 
     inputs: dict[str, Any] = {}
     if isinstance(run.model.encoder, SpectrogramEncoder) and run.model.encoder.weights is not None:
         inputs["encoder_sha256"] = locate_weights(run.model.encoder, models=folders.models)[1]["sha256"]
     if isinstance(run.model.encoder, PretrainedEncoder):
-        inputs["encoder_sha256"] = locate(run.model.encoder, models=folders.models)[1]["sha256"]
+        found, encoder = locate(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
+        inputs["encoder_sha256"] = encoder["sha256"]
+        if "code_sha256" in encoder:
+            code = read_code(run_folder.read_json(found / CONFIG), found)
+            inputs |= {"encoder_code_sha256": code.sums(), "encoder_classes": dict(code.classes)}
         if run.model.frozen:
-            inputs["encoder_files"] = frozen_encoder(run.model.encoder, models=folders.models).identity["files"]
+            frozen = frozen_encoder(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
+            inputs["encoder_files"] = frozen.identity["files"]
     if isinstance(run.model, ClassicalSpec):
         from ser_scripts.runs.train_classical import input_identity
 

@@ -129,6 +129,8 @@ class AugmentationSpec(Spec):
     `probability`. `repeat`: clean copies only, the equal-updates control of `union`."""
     probability: Share = 0.5
     """With `on_the_fly`: the probability that each transform is applied to a clip in an epoch."""
+    probabilities: dict[str, Share] = Field({}, exclude_if=lambda own: not own)  # runs without it stay the same runs
+    """With `on_the_fly`: of single transforms by their names; the others keep `probability`."""
     copies: Annotated[int, Field(ge=1)] | None = None
     """With `repeat`: extra clean copies of each clip, as many as the union that it controls has transforms."""
     transforms: dict[str, Chain] = {}
@@ -147,6 +149,11 @@ class AugmentationSpec(Spec):
             raise ValueError(f"mode 'union' takes 'transforms' and no 'copies'{only}")
         if self.mode == "on_the_fly" and (not (self.transforms or self._beyond_samples) or self.copies is not None):
             raise ValueError("mode 'on_the_fly' takes 'transforms', 'features' or 'batch', and no 'copies'")
+        if self.probabilities and self.mode != "on_the_fly":
+            raise ValueError(f"'probabilities' goes with mode 'on_the_fly', not with '{self.mode}'")
+        if unknown := sorted(self.probabilities.keys() - self.transforms.keys()):
+            valid = ", ".join(sorted(self.transforms)) or "none"
+            raise ValueError(f"'probabilities' names '{unknown[0]}', which is no transform; valid: {valid}")
         return self
 
     @property

@@ -225,6 +225,13 @@ class EarlyStoppingSpec(Spec):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class CompileSpec(Spec):
+    """Compile the layers of the encoder for training, for batches of a few lengths only."""
+
+    lengths: Annotated[int, Field(ge=1, le=16)] = 4
+    """Batches are padded to one of so many lengths, for each of which the layers are compiled once."""
+
+
 class TrainingSpec(Spec):
     """One training. Whatever can change a bit of the result stands here, threads and batch sizes included."""
 
@@ -260,6 +267,9 @@ class TrainingSpec(Spec):
     early_stopping: EarlyStoppingSpec | None = EarlyStoppingSpec()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
+    torch_compile: CompileSpec | None = None
+    """Train with compiled transformer layers (torch.compile, inductor); evaluation and prediction stay as they are.
+    Needs a C++ compiler. Other bits than without it."""
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """Longer training clips are cut at a place drawn per seed, epoch and clip; evaluation hears whole clips."""
     threads: Annotated[int, Field(ge=1)] = 2
@@ -335,6 +345,7 @@ class ModelSpec(Spec):
         settings = {
             "adapter": self.adapter is not None,
             "training.layer_decay": self.training.layer_decay is not None,
+            "training.torch_compile": self.training.torch_compile is not None,
             "freeze.gradual": self.freeze.gradual is not None,
         }
         for name, given in settings.items():
@@ -417,6 +428,7 @@ class ModelSpec(Spec):
             "training.eval_every other than 'epoch'": training.eval_every != "epoch",
             "training.max_seconds": training.max_seconds is not None,
             "training.gradient_checkpointing": training.gradient_checkpointing,
+            "training.torch_compile": training.torch_compile is not None,
             "init_from": self.init_from is not None,
         }
         for what, wrong in faults.items():

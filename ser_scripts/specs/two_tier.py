@@ -168,6 +168,7 @@ IGNORED = {
 FLAGS = {
     "train_csv": "data.train_csv",
     "val_csv": "data.val_csv",
+    "test_csv": "data.test_csv",
     "cache_dir": "data.cache_dir",
     "num_workers": "data.num_workers",
     "epochs": "training.epochs",
@@ -180,7 +181,8 @@ FLAGS = {
     "device": "system.device",
     "seed": "system.seed",
 }
-"""Flags with a value, and the key that each wins over. `--amp` and `--no_augmentation` have none, `--resume` may."""
+"""Flags with a value, and the key that each wins over (`--test_csv` is one of its test.py).
+`--amp` and `--no_augmentation` have none, `--resume` may."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -398,12 +400,7 @@ def _augmentation(older: Augmentation, source: str, messages: list[str]) -> dict
             | dict(zip(("min_amplitude", "max_amplitude"), older.noise_level, strict=True)),
         ),
     }
-    shares = {share for share, _ in transforms.values() if share}
-    if len(shares) > 1:
-        raise BadInput(
-            f"{source}: augmentation: the probabilities of time stretch, pitch shift and noise differ "
-            f"({', '.join(f'{share:g}' for share in sorted(shares))}); here they share one: give all the same, or 0"
-        )
+    shares = {name: share for name, (share, _) in transforms.items() if share}
     messages.append(f"{source}: augmentation: pitch shift keeps the duration here; there it changed with the pitch")
     masks = {"kind": "spec_augment", "probability": 0.3, "fill": "zero"}
     result: dict[str, Any] = {
@@ -414,8 +411,11 @@ def _augmentation(older: Augmentation, source: str, messages: list[str]) -> dict
             {**masks, "num_time_masks": 1, "max_time_frames": 25},
         ],
     }
+    if len(set(shares.values())) == 1:
+        result["probability"] = next(iter(shares.values()))
+    elif shares:
+        result["probabilities"] = shares
     if shares:
-        result["probability"] = shares.pop()
         result["transforms"] = {name: transform for name, (share, transform) in transforms.items() if share}
     if older.mixup_prob:
         result["batch"] = {"kind": "mixup", "alpha": older.mixup_alpha, "probability": older.mixup_prob}
@@ -461,7 +461,9 @@ def _tables(older: TwoTier, source: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for key in ("train", "test"):
         if not sides[key]:
             why = "; without it there is nothing to test on but what selects the epoch" if key == "test" else ""
-            raise BadInput(f"{source}: data.{key}_csv: required key is missing{why}")
+            raise BadInput(
+                f"{source}: data.{key}_csv: required key is missing{why}; the flag --{key}_csv gives it, too"
+            )
     parts = [_clips(_found(given, source)).assign(split=side) for side, given in sides.items() if given]
     shared = [column for column in parts[0].columns if all(column in part for part in parts)]
     clips = pd.concat([part[shared] for part in parts], ignore_index=True)

@@ -25,6 +25,9 @@ FEATURE_MEMORY_BYTES = 1 << 29
 MEGABATCH = 32
 """Clips are sorted by length within chunks of this many batches: little padding, and still a random order."""
 
+CHANGED = -1
+"""In place of the number of a clip: features that are not those of the whole clean clip."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -65,6 +68,11 @@ class FeatureSource:
         """The decoded, preprocessed samples of a clip at the encoder's rate."""
         clip = self.clips[index]
         return self.stores[clip.corpus][clip.path]
+
+    def name(self, index: int, start: int = 0, stop: int | None = None) -> tuple[str, str, int, int]:
+        """What tells a stretch of a clip (the whole one at first) from all others: corpus, path, start and stop."""
+        clip = self.clips[index]
+        return clip.corpus, clip.path, start, self.num_samples(index) if stop is None else stop
 
     def num_samples(self, index: int) -> int:
         """Length of a clip in samples, without reading it."""
@@ -173,6 +181,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
             return {"samples": self.samples(key), **row}
         samples = self._changed_samples(key)
         features = self.source.features(index) if samples is None else self._extract(samples)
+        row["clean"] = index if samples is None and not self._masks else CHANGED
         return {"features": self.masked(features, key), **row}
 
     def samples(self, key: BatchKey) -> NDArray[np.float32]:
@@ -186,8 +195,9 @@ class TrainingSet(Dataset[dict[str, Any]]):
         Returns:
             what `encoder.collate` gives; `labels` (B,); `targets` (B, K) where they are not the labels alone, `labels`
             then being where each is largest (the clip's own label, when it is among several); `ratings` (B, D), NaN
-            where a clip (or its partner in a mix) has none, and `adversaries` (B,), where the clips have them; `batch`,
-            the number within the epoch, and `epoch`
+            where a clip (or its partner in a mix) has none, and `adversaries` (B,), where the clips have them;
+            `clean` (B,), the clip that a row is, whole and unchanged, or `CHANGED`; `batch`, the number within the
+            epoch, and `epoch`
         """
         first: BatchKey = rows[0]["key"]
         drawn = self.draw(first.epoch, first.batch, len(rows))
@@ -218,6 +228,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
             batch["ratings"] = ratings
         if rows[0]["adversary"] is not None:
             batch["adversaries"] = torch.tensor([row["adversary"] for row in rows])
+        batch["clean"] = torch.tensor([row["clean"] if drawn is None else CHANGED for row in rows])
         batch["epoch"], batch["batch"] = first.epoch, first.batch
         return batch
 

@@ -16,6 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,13 +36,16 @@ from ser_scripts.errors import Finding
 from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.model import TrainingSpec
 from ser_scripts.training.clock import duration
+from ser_scripts.training.compiling import Compiled, uncompiled
 from ser_scripts.training.data import (
+    CHANGED,
     EpochLoader,
     FeatureSource,
     LengthGroupedBatches,
     TrainingSet,
     sorted_batches,
 )
+from ser_scripts.training.front import FrontCache
 from ser_scripts.training.history import (
     BEST,
     CHECKPOINTS,
@@ -73,6 +77,7 @@ def predict_logits(
     fit: Fit | None = None,
     step: int = 0,
     rated: list[NDArray[np.float32]] | None = None,
+    front: FrontCache | None = None,
 ) -> NDArray[np.float32]:
     """Logits (N, K) of all clips of a source, in its order and in the precision of the training.
 
@@ -87,9 +92,10 @@ def predict_logits(
         fit: takes note of batches that had to be halved
         step: updates done, for that note
         rated: takes the predicted ratings (N, D) of a model that has some; of a clip in windows their mean
+        front: keeps what a frozen front end makes of the clips, for the next time; does not change any number
     """
     fit = Fit() if fit is None else fit
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
+    front = FrontCache(model.encoder, None) if front is None else front
     was_training = model.training
     model.eval()
     pieces = source.pieces(model.window_seconds)
@@ -103,8 +109,9 @@ def predict_logits(
             continue
         inputs = source.encoder.collate([source.piece(*pieces[position]) for position in batch])
         try:
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                outputs = model(**{key: value.to(device) for key, value in inputs.items()})
+            with arithmetic(spec, device):
+                names = [source.name(*pieces[position]) for position in batch]
+                outputs = model(*front.batch(inputs["inputs"].to(device), inputs["lengths"].to(device), names))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -122,6 +129,12 @@ def predict_logits(
     stacked = np.stack([row for row in rows if row is not None])
     assert len(stacked) == len(pieces)
     return stacked if len(pieces) == len(source.clips) else joined(stacked, [index for index, _, _ in pieces])
+
+
+def arithmetic(spec: TrainingSpec, device: torch.device) -> torch.autocast:
+    """A context in which torch computes in the precision of the spec."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def clip_means(values: NDArray[np.float32], clips: Sequence[int]) -> NDArray[np.float32]:
@@ -158,6 +171,8 @@ def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
 class SerTrainer(Trainer):  # type: ignore[misc]
     """The HF Trainer with explicit seeds, length-grouped batches, and evaluation in order."""
 
+    compiled: Compiled | None = None
+
     def __init__(
         self,
         model: SerModel,
@@ -174,9 +189,13 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         report: Callable[[str], None],
         stop: Callable[[Sequence[Evaluation]], bool] | None = None,
         fit: Fit | None = None,
+        front: FrontCache | None = None,
+        compiled: Compiled | None = None,
     ):
         self.spec = spec
         self.fit = Fit(report) if fit is None else fit
+        self.front = FrontCache(model.encoder, None) if front is None else front
+        self.compiled = compiled
         self.stop = stop
         self.train_seed = seed
         self.labels = list(labels)
@@ -302,11 +321,23 @@ class SerTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Loss of one batch, under the seed of that batch."""
         epoch, batch, start = inputs.pop("epoch"), inputs.pop("batch"), inputs.pop("start", None)
+        clean = inputs.pop("clean", None)
         if epoch != self._epoch:
             self._start_epoch(epoch)
+        heard = False
+        if clean is not None:
+            source, given = self.training.source, inputs["inputs"]
+            names = [None if index == CHANGED else source.name(index) for index in clean.tolist()]
+            with arithmetic(self.spec, self.args.device):
+                inputs["inputs"], inputs["lengths"] = self.front.batch(given, inputs["lengths"], names)
+            heard = inputs["inputs"] is not given
+        padded = None if self.compiled is None else self.compiled.pad(inputs["inputs"], heard=heard)
+        if padded is not None:
+            inputs["inputs"] = padded
         seed_everything(derive("batch", self.train_seed, epoch, batch, *([] if start is None else [start])))
         self.model.progress = self.state.global_step / max(1, self.state.max_steps)
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        with nullcontext() if padded is not None else uncompiled(self.compiled):
+            outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         labels = inputs["labels"]
         if "adversary" in outputs:
             if not start:  # the first part of a batch, perhaps of one that is done again
@@ -330,15 +361,17 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         """Evaluate on the validation side: one row of history.csv, and the weights when they are the best so far."""
         clips = self.validation.clips
         rated: list[NDArray[np.float32]] = []
-        logits = predict_logits(
-            self.model,
-            self.validation,
-            self.spec,
-            self.args.device,
-            fit=self.fit,
-            step=self.state.global_step,
-            rated=rated,
-        )
+        with uncompiled(self.compiled):
+            logits = predict_logits(
+                self.model,
+                self.validation,
+                self.spec,
+                self.args.device,
+                fit=self.fit,
+                step=self.state.global_step,
+                rated=rated,
+                front=self.front,
+            )
         if self.fit.events:
             self.fit.save(self.folder)
         truth = np.array([clip.label for clip in clips])
@@ -478,6 +511,8 @@ def train(
     report: Callable[[str], None],
     stop: Callable[[Sequence[Evaluation]], bool] | None = None,
     fit: Fit | None = None,
+    front: FrontCache | None = None,
+    compiled: Compiled | None = None,
 ) -> Trained:
     """Train the model in place and leave the selected weights in it.
 
@@ -496,6 +531,8 @@ def train(
         stop: hears the history after every evaluation, and of a resumed training before the next one; true ends the
             training there (a search prunes so)
         fit: takes note of batches that had to be halved
+        front: keeps what a frozen front end makes of the clips from one epoch to the next; does not change any number
+        compiled: compiles the layers, if the spec says so
 
     Raises:
         Finding: if the loss is not finite, or a single clip does not fit into memory
@@ -547,6 +584,8 @@ def train(
         report=report,
         stop=stop,
         fit=fit,
+        front=front,
+        compiled=compiled,
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
@@ -554,7 +593,10 @@ def train(
     finished = bool(history) and history[-1].step >= updates
     stopped = should_stop(history, spec.early_stopping) or bool(history and stop and stop(history))
     if not finished and not stopped:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with nullcontext() if compiled is None else compiled.running():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if compiled is not None:
+            report(f"compiled {compiled.graphs} graphs for {len(compiled.samples)} lengths")
     chosen = trainer.history[select(trainer.history, spec.select)]
     load_weights(model, best_weights(folder, chosen), arguments.device)
     return Trained(trainer.history, chosen, history[-1].step if checkpoint and history else None)

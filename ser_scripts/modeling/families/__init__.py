@@ -3,6 +3,7 @@
 from ser_scripts.modeling.families.base import Encoder, TransformersEncoder
 from ser_scripts.modeling.families.clap import ClapEncoder
 from ser_scripts.modeling.families.moonshine import MoonshineEncoder
+from ser_scripts.modeling.families.remote import RemoteEncoder, load_remote_extractor
 from ser_scripts.modeling.families.wav2vec2 import SEWEncoder, Wav2Vec2Encoder, WavLMEncoder
 from ser_scripts.modeling.families.wav2vec2_bert import Wav2Vec2BertEncoder
 from ser_scripts.modeling.families.wav2vec2_conformer import Wav2Vec2ConformerEncoder
@@ -23,4 +24,4 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
     "clap_audio_model": ClapEncoder,
 }
 
-__all__ = ["FAMILIES", "Encoder", "TransformersEncoder"]
+__all__ = ["FAMILIES", "Encoder", "RemoteEncoder", "TransformersEncoder", "load_remote_extractor"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from ser_scripts.errors import BadInput
+from ser_scripts.modeling.linear import use_onednn
 from ser_scripts.modeling.masking import frame_mask
 
 Clip = NDArray[np.float32]
@@ -85,6 +87,13 @@ class Encoder(nn.Module):
 
     # What most do not need to change
 
+    def code_sums(self) -> dict[str, str]:
+        """SHA-256 of each file of code that came with the weights and ran; {} where there is none."""
+        return {}
+
+    def save_code(self, folder: Path) -> None:
+        """Write code that a saved model needs beside its weights: none, but for an encoder that brings its own."""
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
@@ -122,6 +131,18 @@ class Encoder(nn.Module):
     def front_end(self) -> list[nn.Module]:
         """The pretrained convolutional front end; empty where there is none."""
         return []
+
+    @property
+    def hears_alone(self) -> bool:
+        """Whether `front_output` gives what `forward` would compute: the front end is there, and is not trained."""
+        return False
+
+    def front_output(self, features: torch.Tensor) -> torch.Tensor:
+        """What the front end makes of the features of one clip, (T, C); `forward` takes it in their place, padded.
+
+        Only where `hears_alone`. It depends on the clip alone, so that a trainer may keep it.
+        """
+        raise NotImplementedError
 
     def last_modules(self) -> list[nn.Module]:
         """Modules behind the last layer, which only the last hidden state passes."""
@@ -207,6 +228,7 @@ class TransformersEncoder(Encoder):
         """
         super().__init__(config, extractor, identity)
         self.model: Any = self.build(config)
+        use_onednn(self.model)
 
     # What a family provides
 
@@ -304,9 +326,18 @@ class TransformersEncoder(Encoder):
         return masked
 
 
+def pad(outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames of several clips, (T, C) each, with zeros behind them: (B, T, C), and their numbers, (B,)."""
+    lengths = torch.tensor([len(output) for output in outputs], device=outputs[0].device)
+    padded = outputs[0].new_zeros((len(outputs), max(map(len, outputs)), *outputs[0].shape[1:]))
+    for row, output in zip(padded, outputs, strict=True):
+        row[: len(output)] = output
+    return padded, lengths
+
+
 def silence(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Set padded frames of (B, T, D) to 0, so that a convolution reads there what it reads beyond a lone clip's end."""
     return hidden.masked_fill(~mask[..., None], 0.0)
 
 
-__all__ = ["Clip", "Encoder", "TransformersEncoder", "frame_mask", "silence"]
+__all__ = ["Clip", "Encoder", "TransformersEncoder", "frame_mask", "pad", "silence"]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import MODEL_MAPPING, Wav2Vec2FeatureExtractor
 
-from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask, silence
+from ser_scripts.modeling.families.base import Clip, TransformersEncoder, frame_mask, pad, silence
 from ser_scripts.modeling.masking import conv_length, masked_group_norm, receptive_field
 
 
@@ -78,10 +78,24 @@ class Wav2Vec2Encoder(TransformersEncoder):
             lengths = conv_length(lengths, kernel, stride)
         return lengths
 
+    @property
+    def hears_alone(self) -> bool:
+        """Whether the convolutions are not trained now; then each clip of a batch goes through them alone."""
+        trained = torch.is_grad_enabled() and any(part.requires_grad for part in self.front_end_parameters())
+        return not trained
+
+    @torch.no_grad()
+    def front_output(self, features: torch.Tensor) -> torch.Tensor:
+        """Samples of one clip (N,) -> what the convolutions make of them, (T, C); nothing is padded."""
+        hidden = features.to(self.model.dtype)[None, None]  # (1, 1, N)
+        for layer in self.model.feature_extractor.conv_layers:
+            hidden = layer(hidden)
+        return hidden[0].T.contiguous()
+
     def embed(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (B, N) -> (B, T, D), mask (B, T)."""
-        hidden = self._convolve(inputs, lengths)
-        mask = frame_mask(Wav2Vec2Encoder.frames_of(self, lengths), hidden.shape[1])
+        """Samples (B, N), or padded outputs of the convolutions -> (B, T, D), mask (B, T)."""
+        hidden, frames = self._hear(inputs, lengths)
+        mask = frame_mask(frames, hidden.shape[1])
         hidden = silence(self.spec_augment(self._project(hidden), mask), mask)
         hidden = hidden + self._positions(hidden, mask)
         if not self._pre_norm:
@@ -96,7 +110,24 @@ class Wav2Vec2Encoder(TransformersEncoder):
     def _pre_norm(self) -> bool:
         return bool(getattr(self.config, "do_stable_layer_norm", False))
 
+    def _hear(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the convolutions give, (B, T, C), and how many frames of it are valid, (B,).
+
+        Args:
+            inputs: samples (B, N), or the outputs of `front_output`, padded (B, T, C)
+            lengths: valid ones, (B,)
+        """
+        if inputs.ndim == 3:
+            return inputs, lengths
+        if self.hears_alone:
+            hidden, frames = pad(
+                [self.front_output(row[:length]) for row, length in zip(inputs, lengths.tolist(), strict=True)]
+            )
+            return hidden.to(self.model.dtype), frames  # as `forward` does with outputs that were kept
+        return self._convolve(inputs, lengths), Wav2Vec2Encoder.frames_of(self, lengths)
+
     def _convolve(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """The convolutions over a padded batch, for training them."""
         hidden = inputs[:, None]  # (B, 1, N)
         shapes = zip(self.config.conv_kernel, self.config.conv_stride, strict=True)
         for layer, (kernel, stride) in zip(self.model.feature_extractor.conv_layers, shapes, strict=True):
@@ -185,10 +216,9 @@ class SEWEncoder(Wav2Vec2Encoder):
         return out
 
     def embed(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (B, N) -> squeezed frames (B, T, D), mask (B, T)."""
+        """Samples (B, N), or padded outputs of the convolutions -> squeezed frames (B, T, D), mask (B, T)."""
         encoder = self.model.encoder
-        hidden = self._convolve(inputs, lengths)
-        lengths = Wav2Vec2Encoder.frames_of(self, lengths)
+        hidden, lengths = self._hear(inputs, lengths)
         mask = frame_mask(lengths, hidden.shape[1])
         hidden = silence(self.spec_augment(self._project(hidden), mask), mask).transpose(1, 2)
         pooled, positions = encoder.pool(hidden), encoder.pos_conv_embed(hidden)

@@ -29,9 +29,12 @@ class Wav2Vec2ConformerEncoder(Wav2Vec2Encoder):
         return [self.model.encoder.layer_norm]
 
     def embed(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (B, N) -> (B, T, D), mask (B, T); positions are added inside the layers."""
-        hidden = self._convolve(inputs, lengths)
-        self._mask = frame_mask(self.frames_of(lengths), hidden.shape[1])
+        """Samples (B, N), or padded outputs of the convolutions -> (B, T, D), mask (B, T).
+
+        Positions are added inside the layers.
+        """
+        hidden, frames = self._hear(inputs, lengths)
+        self._mask = frame_mask(frames, hidden.shape[1])
         hidden = silence(self.spec_augment(self._project(hidden), self._mask), self._mask)
         return self.model.encoder.dropout(hidden), self._mask
 
