@@ -122,7 +122,7 @@ def test_test_corpora_are_a_within_factor_and_models_are_compared_on_each(tmp_pa
     }
     assert {pair["at"] for pair in content["pairs"] if "nadeau_bengio" in pair} == {"test_corpus=emodb"}
     assert any("domain shift" in fact for fact in content["facts"])
-    drawn = {"strip", "estimation-emodb", "estimation-emovo"}
+    drawn = {"strip", "estimation-emodb", "estimation-emovo", "interaction", "residuals", "convergence"}
     assert {file.name for file in (tmp_path / "stats").iterdir()} >= {
         f"{name}.{end}" for name in drawn for end in ("pdf", "png")
     }

@@ -60,6 +60,8 @@ def test_the_page_holds_the_statistics_as_html(experiment: Path) -> None:
     assert part.index("In plain words") < part.index("What may not be concluded") < part.index("<details>")
     assert part.count("<table>") > 10
     assert part.count("data:image/png") >= 4
+    assert part.count('alt="residuals"') == 2
+    assert part.count('alt="convergence"') == 2
     assert "Recall per class, worst first" in part
 
 

@@ -23,8 +23,7 @@ from ser_analysis.methods import (
     rm_anova,
     strata,
 )
-from ser_analysis.methods.marginal_means import Cells
-from ser_analysis.output import RNG_SEED, Analysis, records
+from ser_analysis.output import RNG_SEED, Analysis, CellMeans, records
 from ser_analysis.scores import SHARES, Array, Scores, audit, column_of, rows_of, subset
 from ser_eval.errors import BadInput
 
@@ -69,6 +68,11 @@ def analyse(
     }
     told = [*facts, *_facts(audited, scores.target)]
     analysis = Analysis(title, content, tables, told, scores=scores, chance=chance)
+    if len(scores.factors) + len(scores.between) > 1:
+        analysis.cell_means = CellMeans.described(
+            (*scores.between, *scores.factors), (*scores.between_levels, *scores.levels), tables["descriptives"],
+            "mean and 95 % CI over blocks",
+        )  # fmt: skip
     if margin is None and scores.dv in SHARES:
         margin = SHARE_MARGIN
 
@@ -147,7 +151,9 @@ def _variance(scores: Scores, analysis: Analysis) -> None:
         )
         tables["strata"] = split
     _aligned(scores, analysis)
-    checks = assumptions.run(*_residuals(scores))
+    cells, fits, residuals = _residuals(scores)
+    analysis.residuals = fits, residuals
+    checks = assumptions.run(cells, residuals)
     tables["assumptions"] = checks
     content["assumptions"] = assumptions.as_blocks(checks)
 
@@ -318,10 +324,7 @@ def _mixed_models(scores: Scores, analysis: Analysis, random: Sequence[tuple[str
         none = [row["grp"] for row in block["varcomp"] if row["vcov"] == 0]
         told.append(wording.singular_remark(none, target))
     factors, levels = (*scores.between, *scores.factors), (*scores.between_levels, *scores.levels)
-    grid = np.array(list(itertools.product(*(range(len(part)) for part in levels))), dtype=np.int64)
-    x, _, _ = lmm.coded(factors, levels, {factor: grid[:, index] for index, factor in enumerate(factors)})
-    covariance = x @ fitted.covariance @ x.T
-    cells = Cells(factors, levels, x @ fitted.beta, covariance, lambda weights: fitted.df(x.T @ weights))
+    cells = lmm.cells_of(fitted, factors, levels)
     blocks, more = grouped.marginal(cells)
     content |= blocks
     tables |= more
@@ -504,15 +507,17 @@ def _facts(audited: Mapping[str, Any], target: str) -> list[str]:
     return facts
 
 
-def _residuals(scores: Scores) -> tuple[list[Any], Any]:
-    """Cell scores of the complete blocks, and what block and cell means (within groups) leave of them."""
+def _residuals(scores: Scores) -> tuple[list[Array], Array, Array]:
+    """Cell scores of the complete blocks, block + cell means (within groups), and what these leave of the scores."""
     whole = subset(scores, scores.complete)
-    cells, residuals = [], []
+    cells, fits, residuals = [], [], []
     for levels in sorted(set(whole.groups)) or [()]:
         y = whole.values[[group == levels for group in whole.groups]] if levels else whole.values
         cells += list(y.T)
-        residuals.append((y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()).ravel())
-    return cells, np.concatenate(residuals)
+        fitted = y.mean(axis=0) + y.mean(axis=1, keepdims=True) - y.mean()
+        fits.append(fitted.ravel())
+        residuals.append((y - fitted).ravel())
+    return cells, np.concatenate(fits), np.concatenate(residuals)
 
 
 def _pair_record(row: dict[str, Any], target: str) -> dict[str, Any]:

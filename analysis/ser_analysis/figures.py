@@ -1,4 +1,7 @@
-"""Strip plot with the blocks joined and estimation plot of the paired differences; the same bytes each time."""
+"""Which figures an analysis gets, and most of them: strip plot with the blocks joined, paired differences, ranks.
+
+The same bytes each time. `diagnostics` draws interactions, residuals and convergence.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ser_analysis import diagnostics
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.friedman import cliques
 from ser_analysis.scores import SHARES, Scores, rows_of
@@ -36,7 +40,7 @@ def draw(out: Path, analysis: Analysis) -> list[Path]:
     with plain_style():
         if analysis.scores is None:
             written += save(_groups(analysis), out, "strip") if analysis.groups else []
-            return written + _speakers(out, analysis)
+            return written + _behind(out, analysis) + _speakers(out, analysis)
         written += save(_strip(analysis.scores, analysis.chance), out, "strip")
         places = analysis.scores.places
         for place, figure in _estimation(analysis):
@@ -46,7 +50,22 @@ def draw(out: Path, analysis: Analysis) -> list[Path]:
             suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) if name else ""
             if told["k"] > 2:
                 written += save(critical_difference(told, name, analysis.scores.target), out, f"cd{suffix}")
-        written += _speakers(out, analysis)
+        written += _behind(out, analysis) + _speakers(out, analysis)
+    return written
+
+
+def _behind(out: Path, analysis: Analysis) -> list[Path]:
+    """Interaction, residuals, convergence, where the analysis has what they show."""
+    written: list[Path] = []
+    audited = analysis.content.get("audit", {})
+    dv, target = str(audited.get("dv", "")), str(analysis.content["target"]["code"])
+    if analysis.cell_means is not None and (crossed := diagnostics.crossed(analysis.cell_means)) is not None:
+        written += save(diagnostics.interaction(crossed, dv, target), out, "interaction")
+    if analysis.residuals is not None and np.ptp(analysis.residuals[1]) > 0:
+        block = str(audited.get("block", "block"))
+        written += save(diagnostics.residuals(*analysis.residuals, analysis.block_effects, dv, block), out, "residuals")
+    if analysis.scores is not None and (figure := diagnostics.convergence(analysis.scores)) is not None:
+        written += save(figure, out, "convergence")
     return written
 
 
@@ -155,10 +174,18 @@ def _groups(analysis: Analysis) -> Figure:
         values = np.sort(np.asarray(analysis.groups[name]))
         offsets = (np.arange(len(values)) % 5 - 2) * 0.04
         axis.plot(x + offsets, values, "o", color=POINT, alpha=0.5, markersize=3.5, mec="none")
-        _mean_and_interval(axis, x + 0.22, values)
+        if "lmm" not in analysis.content:
+            _mean_and_interval(axis, x + 0.22, values)
+        elif (fitted := analysis.cell_means) is not None:  # rows of a block are no units: the model's interval
+            axis.plot([x + 0.22] * 2, [fitted.low[x], fitted.high[x]], color=MEAN, linewidth=1.4)
+            axis.plot(x + 0.22, fitted.mean[x], "o", color=MEAN, markersize=4)
     _label(axis, names, "", None)
     axis.set_ylabel(_axis_name(str(analysis.content["audit"]["dv"])))
-    figure.suptitle("Each point is one row; black: mean and 95 % CI, T1", fontsize=8)
+    what = "mean and 95 % CI" if "lmm" not in analysis.content else "mean and 95 % CI of the mixed model"
+    code = analysis.content["target"]["code"]
+    width = float(figure.get_size_inches()[0])
+    title = f"Each point is one row; black: {what}, {code}"
+    figure.suptitle("\n".join(textwrap.wrap(title, int(13 * width))), fontsize=8)
     return figure
 
 

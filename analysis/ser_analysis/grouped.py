@@ -14,7 +14,7 @@ from ser_analysis.methods import aligned_ranks, assumptions, between_anova, marg
 from ser_analysis.methods.descriptives import COLUMNS as DESCRIPTIVE_COLUMNS
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.marginal_means import Cells
-from ser_analysis.output import Analysis, records
+from ser_analysis.output import Analysis, CellMeans, records
 from ser_analysis.scores import Array, column_of, natural, rows_of
 from ser_eval.errors import BadInput
 
@@ -56,6 +56,7 @@ def analyse(
         [{**dict(zip(named, cell, strict=True)), **summary(values)} for cell, values in groups.items()],
         columns=[*named, *(name for name in DESCRIPTIVE_COLUMNS if name not in ("n_runs", "sd_within_block"))],
     )
+    means = CellMeans.described(factors, levels, told, "mean and 95 % CI")
     sizes = {len(values) for values in groups.values()}
     all_facts = [
         *facts,
@@ -132,6 +133,8 @@ def analyse(
         all_facts,
         omnibus=omnibus,
         groups={"+".join(cell): values.tolist() for cell, values in groups.items()},
+        cell_means=means if len(factors) > 1 else None,
+        residuals=(np.concatenate([np.full(len(values), values.mean()) for values in groups.values()]), residuals),
     )
 
 

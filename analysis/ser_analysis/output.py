@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_analysis.scores import Scores, rows_of
+from ser_analysis.scores import Array, Scores, rows_of
 from ser_analysis.wording import TARGETS, cut, number, p_value
 from ser_eval.run_folder import write_json, write_table, write_text
 
@@ -60,6 +60,7 @@ CAPTIONS = {
     "nadeau_bengio": "Paired contrasts in-domain, corrected for overlapping training sets (Nadeau-Bengio)",
     "lmm_anova": "Mixed model of all scores by REML, type III F tests with Satterthwaite df",
     "lmm_variances": "Mixed model: variance components",
+    "block_means_anova": "ANOVA of the means of the blocks, each block counting once (companion of the mixed model)",
     "marginal_means": "Estimated marginal means",
     "marginal_contrasts": "Pairs of marginal means, by Tukey and by Holm",
     "simple_effects": "Simple effects, Holm within each factor",
@@ -91,9 +92,10 @@ CAPTIONS = {
     "assumptions": "Assumptions (reported, never used to choose a test)",
 }
 IN_REPORT = (
-    "descriptives", "rm_anova", "sphericity", "pairs", "nadeau_bengio", "lmm_anova", "lmm_variances", "friedman",
-    "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published", "assumptions", "variance_components",
-    "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls", "speaker_gaps", "mcnemar",
+    "descriptives", "rm_anova", "sphericity", "pairs", "nadeau_bengio", "lmm_anova", "lmm_variances",
+    "block_means_anova", "friedman", "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published",
+    "assumptions", "variance_components", "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls",
+    "speaker_gaps", "mcnemar",
 )  # fmt: skip
 """The tables that report.md shows; it names the others."""
 T2_TABLES = frozenset(
@@ -113,6 +115,28 @@ class StatsResult:
     """A short summary for the terminal."""
     content: dict[str, Any]
     """What stats.json holds, as plain JSON values."""
+
+
+@dataclass(frozen=True)
+class CellMeans:
+    """What the interaction plot shows: a mean and its 95 % interval for each combination of factors."""
+
+    factors: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    mean: Array
+    """(cells,), the last factor fastest"""
+    low: Array
+    high: Array
+    what: str
+    """What mean and interval are of, for the title."""
+
+    @classmethod
+    def described(
+        cls, factors: Sequence[str], levels: Sequence[Sequence[str]], table: pd.DataFrame, what: str
+    ) -> CellMeans:
+        """From a table of descriptives, a row per cell."""
+        mean, low, high = (table[column].to_numpy(dtype=float) for column in ("mean", "ci95_low", "ci95_high"))
+        return cls(tuple(factors), tuple(map(tuple, levels)), mean, low, high, what)
 
 
 @dataclass
@@ -139,6 +163,12 @@ class Analysis:
     ranks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For the critical-difference diagrams: what `friedman.run` answers, by the levels of the place joined with -."""
     chance: float | None = None
+    cell_means: CellMeans | None = None
+    """For the interaction plot; absent with one factor, except in designs with rows nested in blocks."""
+    residuals: tuple[Array, Array] | None = None
+    """Fitted scores and what is left of the scores, each (n,)."""
+    block_effects: Array | None = None
+    """Predicted effects of the blocks of a mixed model; absent where there is none, or no variance of theirs."""
 
 
 def provenance(file: Path, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -198,7 +228,8 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
         caption = f"{CAPTIONS[name]}: it says nothing about other people"
         if target in TARGETS:
             caption = f"{CAPTIONS[name]}. Target {target} ({TARGETS[target]})"
-        if analysis.scores is not None and name.startswith(("anova_type", "fixed_block_type")):
+        in_blocks = analysis.scores is not None or "lmm" in analysis.content
+        if in_blocks and name.startswith(("anova_type", "fixed_block_type")):
             caption = f"{CAPTIONS[name]}, {LEGACY}. Target {target} ({TARGETS[target]})"
         if name == "descriptives" and "ci95_low" in shown:
             ends = [
@@ -219,7 +250,7 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
 def remove_stale(out: Path, written: Sequence[Path]) -> None:
     """Delete what an earlier run left in `out` and its sub-folders under our names and this run did not write."""
     ours = re.compile(
-        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|estimation|cd|speakers)(-[^/]*)?\.(pdf|png)"
+        rf"stats\.json|report\.md|({'|'.join(CAPTIONS)})\.(csv|md|tex)|(strip|interaction|estimation|residuals|convergence|cd|speakers)(-[^/]*)?\.(pdf|png)"
     )
     kept = set(written)
     folders = [out, *sorted(file.parent for file in out.glob(f"*/{STATS_JSON}"))]

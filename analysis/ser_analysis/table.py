@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser_analysis import blocked, grouped, wording
+from ser_analysis import blocked, grouped, nested, wording
 from ser_analysis.methods import between_anova
 from ser_analysis.output import Analysis, StatsResult, provenance, records, remove_stale, write
 from ser_analysis.scores import EMPTY_LEVEL, Scores, natural, need_columns, numbers, pivot, read_text_table, rows_of
@@ -48,7 +48,8 @@ def stats_of_csv(
     """Analyse a table and write the results.
 
     With `block`: repeated measures over the blocks, for one row per block and combination of the `within` factors; with
-    `between` as well a mixed design. Without `block` every row is a unit: between-groups ANOVA of the `between`
+    `between` as well a mixed design. With `block` and `between` alone, and several rows per block: a mixed model with a
+    random intercept per block. Without `block` every row is a unit: between-groups ANOVA of the `between`
     factors. With `wide` a column is a treatment and a row a block. With `cell_sd` and `cell_n` a row is a cell that a
     paper printed. Factor levels are text. Columns `n_train` and `n_test` (clips), where the table has them, add the
     Nadeau-Bengio correction; with `train_corpus` and `test_corpus` as well, only for test sets of the training corpora.
@@ -64,7 +65,8 @@ def stats_of_csv(
         wide: one column per treatment
         test: within factors that say where one trained model is tested; those of `WHERE` when absent
         margin: what counts as no difference, for equivalence; 0.01 for scores in [0, 1] when absent
-        random: random terms of the mixed model, such as `(1|block) + (1|block:variety)`
+        random: random terms of the mixed model, such as `(1|block) + (1|block:variety)`; with several rows per block
+            and no factor they give the mean alone
         replicates: several rows of a block and cell are runs of the same; their mean is the score of the cell, and the
             mixed model takes every row
         test_train_ratio: clips tested / clips trained on, as `0.25`, or for one level of a test factor `emodb=0.25`
@@ -92,17 +94,16 @@ def stats_of_csv(
         raise BadInput(f"column '{column}' is given twice; dv, within, between and block must be different columns")
     if block is None and within:
         raise BadInput(f"--within {','.join(within)} needs --block, the column that names the split or subject")
-    if not within and not between:
-        raise BadInput("give factors: --within with --block, or --between; columns are " + ", ".join(table.columns))
+    if not within and not between and (block is None or random is None):
+        alone = f" (for a mean over levels of {block} alone: --random '(1|{block})')" if block is not None else ""
+        raise BadInput(
+            f"give factors: --within with --block, or --between{alone}; columns are {', '.join(table.columns)}"
+        )
     if other := [factor for factor in test if factor not in within]:
         raise BadInput(f"--test {other[0]} is not one of --within ({', '.join(within)})")
     if (cell_sd is None) != (cell_n is None):
         raise BadInput("published cells need both --cell-sd and --cell-n")
 
-    unused = {"--test": bool(test), "--random": random, "--test-train-ratio": test_train_ratio, "--margin": margin}
-    unused["--replicates"] = replicates
-    if not within and (idle := [option for option, value in unused.items() if value]):
-        raise BadInput(f"{idle[0]} belongs to repeated measures: --within with --block")
     table[dv] = numbers(table, dv, source)
     for factor in (*within, *between):
         table[factor] = table[factor].replace("", EMPTY_LEVEL).astype(object)
@@ -116,14 +117,24 @@ def stats_of_csv(
     rows = table[~unscored]
     if rows.empty:
         raise BadInput(f"{source}: no row has a value of {dv}")
+    unused = {"--test": bool(test), "--random": random, "--test-train-ratio": test_train_ratio, "--margin": margin}
+    unused["--replicates"] = replicates
+    in_blocks = not within and block is not None and rows[block].duplicated().any() and cell_sd is None
+    if in_blocks:
+        unused["--random"] = None
+    if not within and (idle := [option for option, value in unused.items() if value]):
+        raise BadInput(f"{idle[0]} belongs to repeated measures: --within with --block")
     _refuse_constant(rows, dv, source)
     _refuse_aliases(rows, [*within, *between], source)
     if cell_sd is not None and cell_n is not None:
         analysis = _published(rows, dv, between, block, cell_sd, cell_n, csv)
         lines = [analysis.title, *analysis.omnibus, *analysis.facts]
+    elif in_blocks:
+        assert block is not None
+        analysis = _nested(rows, dv, between, block, random, facts, csv)
+        lines = nested.summary_lines(analysis)
     elif not within:
         if block is not None:
-            _refuse_shared_blocks(rows, between, block, source)
             facts.append(f"Each {block} has one row, so that it is the unit.")
         analysis = grouped.analyse(
             rows, dv=dv, factors=between, title=f"Statistics of {source}", provenance=provenance(csv), facts=facts
@@ -138,7 +149,9 @@ def stats_of_csv(
             provenance=provenance(csv),
             facts=[*facts, *notes],
             margin=margin,
-            random=_random_terms(random, scores) if random is not None else None,
+            random=_random_terms(random, [scores.block_name, *scores.between, *scores.factors])
+            if random is not None
+            else None,
         )
         if wide and "friedman" in analysis.content:
             analysis.content = {**analysis.content["friedman"], **analysis.content}
@@ -292,9 +305,8 @@ def _with_sizes(rows: pd.DataFrame, where: Sequence[str], ratio: str | None, sou
     return rows
 
 
-def _random_terms(text: str, scores: Scores) -> list[tuple[str, ...]]:
-    """`(1|seed) + (1|seed:arch)` as [("seed",), ("seed", "arch")]."""
-    known = [scores.block_name, *scores.between, *scores.factors]
+def _random_terms(text: str, known: Sequence[str]) -> list[tuple[str, ...]]:
+    """`(1|seed) + (1|seed:arch)` as [("seed",), ("seed", "arch")], of the columns that are `known`."""
     terms: list[tuple[str, ...]] = []
     for part in text.split("+"):
         found = re.fullmatch(r"\s*\(\s*1\s*\|([^()|]+)\)\s*", part)
@@ -389,16 +401,47 @@ def _refuse_aliases(rows: pd.DataFrame, factors: Sequence[str], source: str) -> 
                 )
 
 
-def _refuse_shared_blocks(rows: pd.DataFrame, between: Sequence[str], block: str, source: str) -> None:
-    """Refuse a between-groups design whose blocks have several rows."""
-    twice = rows[block].duplicated(keep=False)
-    if not twice.any():
-        return
-    name = rows[block][twice].iloc[0]
-    varying = [factor for factor in between if rows.loc[rows[block] == name, factor].nunique() > 1]
-    lines = " and ".join(str(index + 2) for index in rows.index[rows[block] == name][:4])
-    hint = (
-        f"'{varying[0]}' varies within it, so it is a factor of --within" if varying
-        else "name what tells them apart under --within"
+def _nested(
+    rows: pd.DataFrame,
+    dv: str,
+    between: Sequence[str],
+    block: str,
+    random: str | None,
+    facts: Sequence[str],
+    csv: Path,
+) -> Analysis:
+    """Rows that come in blocks of several."""
+    if (rows[block] == "").any():
+        raise BadInput(f"{csv.name}, line {int(rows.index[rows[block] == ''][0]) + 2}: no {block}")
+    _refuse_within(rows, between, block, csv.name)
+    terms = None
+    if random is not None:
+        columns = [column for column in rows.columns if column != dv]
+        terms = _random_terms(random, columns)
+        if (block,) not in terms:
+            raise BadInput(f"--random: (1|{block}) is not among the terms; {block} is the block")
+        for column in dict.fromkeys(itertools.chain(*terms)):
+            if (rows[column] == "").any():
+                raise BadInput(f"{csv.name}, line {int(rows.index[rows[column] == ''][0]) + 2}: no {column}")
+        terms.sort(key=lambda term: term != (block,))
+    return nested.analyse(
+        rows, dv=dv, factors=between, block=block, title=f"Statistics of {csv.name}", provenance=provenance(csv),
+        target=TARGET_OF_BLOCK.get(block.lower(), "T1"), facts=facts, random=terms,
     )  # fmt: skip
-    raise BadInput(f"{source}, lines {lines}: {block} {name} has several rows, which are no independent units; {hint}")
+
+
+def _refuse_within(rows: pd.DataFrame, between: Sequence[str], block: str, source: str) -> None:
+    """Refuse a factor of which every block has every level: it is a within factor, whose effect varies with the block.
+
+    A model of intercepts alone would take that variation for noise and find too much.
+    """
+    for factor in between:
+        kinds = rows.groupby(block, sort=True)[factor].nunique()
+        if rows[factor].nunique() > 1 and (kinds == rows[factor].nunique()).all():
+            name = kinds.index[0]
+            lines = " and ".join(str(index + 2) for index in sorted(rows.index[rows[block] == name])[:4])
+            again = " (with --replicates)" if rows.duplicated([block, *between]).any() else ""
+            raise BadInput(
+                f"{source}, lines {lines}: {block} {name} has several rows, which are no independent units; "
+                f"'{factor}' varies within it and within every other, so it is a factor of --within{again}"
+            )

@@ -241,6 +241,21 @@ def mixed_model_sentence(row: dict[str, Any], random: str, target: str = "T1") -
     return f"{target}: {row['term']}, mixed model {random}: F({df}) = {row['F']:.2f}, {p_text(row['p'])}: {verdict}."
 
 
+def marginal_sentence(row: dict[str, Any], factor: str, others: list[str], dv: str, target: str = "T1") -> str:
+    """A pair of marginal means of a mixed model, by Holm, told from the side that is ahead."""
+    scale, points = unit(dv)
+    sign = -scale if row["estimate"] < 0 else scale
+    better, worse = (row["b"], row["a"]) if row["estimate"] < 0 else (row["a"], row["b"])
+    low, high = sorted((sign * row["lower.CL"], sign * row["upper.CL"]))
+    on = f", averaged over {' x '.join(others)}" if others else ""
+    verdict = "Yes: a difference is shown." if row["p"] < ALPHA else "Not shown."
+    return (
+        f"{target}{on}: {factor} {better} scores {difference(sign * row['estimate'])} {points} above {worse}, "
+        f"95 % CI (Bonferroni) [{difference(low)}, {difference(high)}], t({row['df']:.1f}) = "
+        f"{abs(row['t.ratio']):.2f}, Holm {p_text(row['p'])}. {verdict}"
+    )
+
+
 def singular_remark(names: list[str], target: str = "T1") -> str:
     """What a variance of 0 means."""
     return (

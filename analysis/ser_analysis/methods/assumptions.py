@@ -8,6 +8,8 @@ import pandas as pd
 from ser_analysis.scores import Array
 
 COLUMNS = ["check", "statistic", "value", "df1", "df2", "p"]
+MOST_SHAPIRO = 5000
+"""Royston's approximation of the p-value (1995) reaches so far."""
 
 
 def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
@@ -39,7 +41,9 @@ def run(groups: list[Array], residuals: Array) -> pd.DataFrame:
     # As float, since scipy's Bartlett fails on whole numbers.
     groups = [np.asarray(group, dtype=float) for group in groups]
     spread = float(np.ptp(residuals)) if len(residuals) else 0.0
-    if len(residuals) >= 3 and spread > 1e-12 * max(float(np.abs(group).max(initial=0)) for group in groups):
+    if 3 <= len(residuals) <= MOST_SHAPIRO and spread > 1e-12 * max(
+        float(np.abs(group).max(initial=0)) for group in groups
+    ):
         w, p = stats.shapiro(residuals)
         add("shapiro_residuals", "W", float(w), float(p))
     variances = [float(np.var(group, ddof=1)) for group in groups if len(group) > 1]

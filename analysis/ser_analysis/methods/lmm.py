@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ser_analysis.methods.marginal_means import Cells
 from ser_analysis.scores import Array, Codes, Scores
 from ser_eval.errors import BadInput
 
@@ -395,14 +396,19 @@ def design(scores: Scores) -> Design:
 
 
 def run(scores: Scores, random: Sequence[tuple[str, ...]]) -> tuple[dict[str, Any], Fit]:
-    """One model of blocked scores, in the blocks of the output, and its fit.
+    """`run_design` of blocks x cells; missing scores are left out, and every other score enters."""
+    return run_design(design(scores), random)
+
+
+def run_design(table: Design, random: Sequence[tuple[str, ...]]) -> tuple[dict[str, Any], Fit]:
+    """One model of rows in blocks, in the blocks of the output, and its fit.
 
     Blocks: `random` (the formula), `n`, `singular`, `REML_criterion`, `logLik_REML` (both depend on the coding of the
     factors; this is deviation coding), `varcomp`, `fixef`, `anova_type3_satterthwaite`, `wald_chi2_type3`, and `icc`,
     the share of each random term in the variance.
 
     Args:
-        scores: blocks x cells; missing scores are left out, and every other score enters
+        table: the rows
         random: the random terms, each a tuple of columns such as `("seed",)` or `("seed", "arch", "finetune")`
 
     Raises:
@@ -411,7 +417,6 @@ def run(scores: Scores, random: Sequence[tuple[str, ...]]) -> tuple[dict[str, An
     from scipy.stats import chi2
     from scipy.stats import t as t_distribution
 
-    table = design(scores)
     x, names, terms = table.fixed()
     groups = {label(table, term): table.grouping(term) for term in random}
     groups = dict(sorted(groups.items(), key=lambda item: (-int(item[1].max()), item[0])))
@@ -476,6 +481,41 @@ def likelihood(scores: Scores, random: Sequence[tuple[str, ...]]) -> dict[str, A
         },
         "lrt": {"term": highest, "chi2": statistic, "df": df, "p": float(chi2.sf(statistic, df))},
     }
+
+
+def effects_of(fitted: Fit, table: Design, random: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Array]:
+    """Fitted scores (n,), what is left of the scores (n,), and the predicted effect of each level of the first term.
+
+    The effects of the levels are best linear unbiased predictions (Henderson 1950); the fitted scores contain those of
+    every term. A term without variance has effects of 0.
+    """
+    x, _, _ = table.fixed()
+    groups = {label(table, term): table.grouping(term) for term in random}
+    around: Array = table.y - x @ fitted.beta
+    kept = [name for name, variance in zip(fitted.groups, fitted.variances, strict=False) if variance > 0]
+    first = label(table, random[0])
+    if not kept:
+        return table.y - around, around, np.zeros(int(groups[first].max()) + 1)
+    blocks = [np.eye(int(groups[name].max()) + 1)[groups[name]] for name in kept]
+    of = dict(zip(fitted.groups, fitted.variances, strict=False))
+    z = np.hstack(blocks)
+    penalty = np.concatenate(
+        [np.full(block.shape[1], fitted.variances[-1] / of[name]) for name, block in zip(kept, blocks, strict=True)]
+    )
+    predicted: Array = np.asarray(np.linalg.solve(z.T @ z + np.diag(penalty), z.T @ around), dtype=np.float64)
+    ends = np.cumsum([0, *(block.shape[1] for block in blocks)])
+    told = {name: predicted[ends[index] : ends[index + 1]] for index, name in enumerate(kept)}
+    residual: Array = np.asarray(around - z @ predicted, dtype=np.float64)
+    return table.y - residual, residual, told.get(first, np.zeros(int(groups[first].max()) + 1))
+
+
+def cells_of(fitted: Fit, factors: Sequence[str], levels: Sequence[Sequence[str]]) -> Cells:
+    """The fitted cell means."""
+    grid = np.array(list(itertools.product(*(range(len(part)) for part in levels))), dtype=np.int64)
+    x, _, _ = coded(factors, levels, {factor: grid[:, index] for index, factor in enumerate(factors)})
+    covariance = x @ fitted.covariance @ x.T
+    shown = tuple(tuple(part) for part in levels)
+    return Cells(tuple(factors), shown, x @ fitted.beta, covariance, lambda weights: fitted.df(x.T @ weights))
 
 
 def label(table: Design, term: Sequence[str]) -> str:
