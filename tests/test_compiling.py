@@ -18,10 +18,9 @@ from ser_scripts.modeling.families import Encoder
 from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, TrainingSpec
-from ser_scripts.training import loop
 from ser_scripts.training.compiling import Compiled, buckets, check_compiling
 from tests.test_model import CONFIGS, make
-from tests.tiny import clips, ser
+from tests.tiny import clips, killed_before, ser
 
 needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")
 
@@ -151,10 +150,6 @@ def project(project: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return project
 
 
-class Killed(Exception):
-    pass
-
-
 def outcome(runs: Path) -> dict[str, bytes]:
     found = {
         file.relative_to(runs).as_posix(): file.read_bytes()
@@ -192,17 +187,8 @@ def test_a_compiled_run_has_its_bytes_twice_and_after_a_kill_and_few_graphs(
     SerModel.load(saved)
 
     monkeypatch.setenv("SER_RUNS", str(tmp_path / "killed"))
-    start = loop.SerTrainer._start_epoch
-
-    def killed(self: Any, number: int) -> None:
-        if number == 1:
-            raise Killed
-        start(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.SerTrainer, "_start_epoch", killed)
-        with pytest.raises(Killed):
-            ser("train", file, "--device", "cpu")
+    with killed_before(1):
+        ser("train", file, "--device", "cpu")
     weights = next((tmp_path / "killed").rglob("checkpoint-*/model.safetensors"))
     assert not any("_orig_mod" in name for name in load_file(weights))
     assert ser("train", file, "--device", "cpu") == 0

@@ -18,7 +18,7 @@ from ser_scripts.training.front import FrontCache
 from tests.test_encoders import CONFIGS, random_encoder
 from tests.test_model import CONFIGS as MODELS
 from tests.test_model import make
-from tests.tiny import clips, ser
+from tests.tiny import clips, killed_before, ser
 
 FAMILIES = [name for name in CONFIGS if not name.startswith(("whisper", "moonshine", "wav2vec2-bert"))]
 SAMPLES = (1800, 9999, 16000, 33333)
@@ -191,10 +191,6 @@ def outcome(runs: Path) -> dict[str, bytes]:
     return found
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_run_has_the_same_bytes_with_all_outputs_kept_some_or_none(
     project: Any,
     small_corpus: dict[str, str],
@@ -229,17 +225,8 @@ def test_a_killed_run_ends_with_the_same_bytes(
     assert ser("train", file, "--device", "cpu") == 0
     whole = outcome(tmp_path / "runs")
     monkeypatch.setenv("SER_RUNS", str(tmp_path / "killed"))
-    start = loop.SerTrainer._start_epoch
-
-    def killed(self: Any, number: int) -> None:
-        if number == 2:
-            raise Killed
-        start(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.SerTrainer, "_start_epoch", killed)
-        with pytest.raises(Killed):
-            ser("train", file, "--device", "cpu")
+    with killed_before(2):
+        ser("train", file, "--device", "cpu")
     assert ser("train", file, "--device", "cpu") == 0
     assert outcome(tmp_path / "killed") == whole
 

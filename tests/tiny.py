@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -12,6 +14,7 @@ import torch
 
 from ser_scripts import cli
 from ser_scripts.modeling.model import SerModel
+from ser_scripts.training import loop
 
 
 def clips(*samples: int) -> list[np.ndarray]:
@@ -41,3 +44,21 @@ def ser(*arguments: Any) -> int:
     with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
         cli.main()
     return int(end.value.code or 0)
+
+
+@contextmanager
+def killed_before(epoch: int) -> Iterator[None]:
+    """A training in here ends, as if killed, when this epoch is to begin; counted from 0."""
+
+    class Killed(Exception):
+        pass
+
+    start = loop.SerTrainer._start_epoch
+
+    def killed(self: loop.SerTrainer, number: int) -> None:
+        if number == epoch:
+            raise Killed
+        start(self, number)
+
+    with patch.object(loop.SerTrainer, "_start_epoch", killed), pytest.raises(Killed):
+        yield
