@@ -377,7 +377,7 @@ def test_the_compose_file_has_a_profile_for_the_cpu_and_one_for_the_gpu(docker):
 
 @pytest.fixture(scope="module")
 def apptainer(docker, image, tmp_path_factory: pytest.TempPathFactory):
-    """A function that runs a command beside sertain.tar, the image, as an ordinary user; and that folder."""
+    """A function that runs a command beside sertain.tar, the image, and sertain.def, as an ordinary user; and where."""
     folder = tmp_path_factory.mktemp("apptainer")
     prefix: list[object] = []
     if not shutil.which("apptainer"):
@@ -390,6 +390,7 @@ def apptainer(docker, image, tmp_path_factory: pytest.TempPathFactory):
     for name in ("tmp", "data", "runs"):
         (folder / name).mkdir()
     docker("save", image, "-o", folder / "sertain.tar")
+    shutil.copy(ROOT / "docker/sertain.def", folder)  # which that user can read, wherever the repository is
     if prefix:
         for path in (folder, *folder.iterdir()):
             os.chown(path, 1000, 1000)
@@ -413,7 +414,7 @@ def test_apptainer_builds_its_definition_and_runs_it(apptainer, run, place):
     """The three documented lines, as somebody who is not root; with the same bytes as in Docker."""
     call, folder = apptainer
     quick = ("--mksquashfs-args", "-noI -noD -noF -noX")  # the image is thrown away: nothing is compressed
-    told = call("build", *quick, "--build-arg", "FROM=sertain.tar", "sertain.sif", ROOT / "docker/sertain.def")
+    told = call("build", *quick, "--build-arg", "FROM=sertain.tar", "sertain.sif", "sertain.def")
     assert "sertain 0." in told, "the %test section shows the version"
     told = call("exec", "sertain.sif", "sh", "-c", "echo $SER_CACHE $HF_HOME; id -u")
     assert f"/tmp/sertain-cache /tmp/sertain-cache/huggingface\n{folder.stat().st_uid}\n" in told
