@@ -15,6 +15,7 @@ from ser_scripts.cli import app
 from ser_scripts.errors import BadInput
 from ser_scripts.training import loop
 from ser_scripts.training.data import BatchKey, TrainingSet
+from tests.tiny import predictions
 
 A = "audiomentations"
 NOISE = {"module": A, "class": "AddGaussianSNR"}
@@ -22,10 +23,6 @@ NOISE = {"module": A, "class": "AddGaussianSNR"}
 
 def ser(*arguments: object) -> Any:
     return app([str(argument) for argument in arguments], standalone_mode=False)
-
-
-def predictions(runs: Path) -> dict[str, bytes]:
-    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
 
 
 @pytest.fixture(scope="module")

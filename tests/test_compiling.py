@@ -20,7 +20,7 @@ from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, TrainingSpec
 from ser_scripts.training.compiling import Compiled, buckets, check_compiling
 from tests.test_model import CONFIGS, make
-from tests.tiny import clips, killed_before, ser
+from tests.tiny import clips, killed_before, outcome, ser
 
 needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")
 
@@ -148,16 +148,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(project: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("SER_CACHE", str(cache))
     return project
-
-
-def outcome(runs: Path) -> dict[str, bytes]:
-    found = {
-        file.relative_to(runs).as_posix(): file.read_bytes()
-        for pattern in ("predictions/*.csv", "model.safetensors")
-        for file in sorted(runs.rglob(pattern))
-    }
-    assert len(found) == 2
-    return found
 
 
 def record(runs: Path) -> dict[str, Any]:

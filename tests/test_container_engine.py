@@ -26,6 +26,7 @@ import pytest
 from ser_eval import run_folder
 from ser_scripts.runs.reproduce import environment_differences
 from ser_scripts.runs.train_run import environment
+from tests.tiny import predictions
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "sertain:test"
@@ -148,10 +149,6 @@ def mounts(place: Path, mode: str = "") -> tuple[str, ...]:
 
 def owners(folder: Path) -> set[int]:
     return {path.stat().st_uid for path in folder.rglob("*")}
-
-
-def predictions(runs: Path) -> dict[str, bytes]:
-    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
 
 
 def test_without_arguments_the_image_shows_help(run):

@@ -18,7 +18,7 @@ from ser_scripts.training.front import FrontCache
 from tests.test_encoders import CONFIGS, random_encoder
 from tests.test_model import CONFIGS as MODELS
 from tests.test_model import make
-from tests.tiny import clips, killed_before, ser
+from tests.tiny import clips, killed_before, outcome, ser
 
 FAMILIES = [name for name in CONFIGS if not name.startswith(("whisper", "moonshine", "wav2vec2-bert"))]
 SAMPLES = (1800, 9999, 16000, 33333)
@@ -179,16 +179,6 @@ def caches(monkeypatch: pytest.MonkeyPatch) -> list[FrontCache]:
 
     monkeypatch.setattr(loop.SerTrainer, "__init__", noted)
     return made
-
-
-def outcome(runs: Path) -> dict[str, bytes]:
-    found = {
-        file.relative_to(runs).as_posix(): file.read_bytes()
-        for pattern in ("predictions/*.csv", "model.safetensors")
-        for file in sorted(runs.rglob(pattern))
-    }
-    assert len(found) == 2
-    return found
 
 
 def test_a_run_has_the_same_bytes_with_all_outputs_kept_some_or_none(

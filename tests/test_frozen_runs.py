@@ -17,7 +17,7 @@ from ser_scripts.errors import Finding
 from ser_scripts.features import embeddings
 from ser_scripts.modeling.frozen import FrozenModel
 from ser_scripts.runs import train_frozen
-from tests.tiny import ser
+from tests.tiny import predictions, ser
 
 HEAD = {
     "layers": {"use": "search"},
@@ -29,10 +29,6 @@ TRAINING = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "select": "val
 
 def model(folder: Path, **changes: Any) -> dict[str, Any]:
     return {**HEAD, "encoder": {"model_path_or_name": str(folder), "frozen": True}, **changes}
-
-
-def predictions(root: Path) -> dict[str, bytes]:
-    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("predictions/*.csv"))}
 
 
 def test_all_seeds_and_conditions_leave_whole_run_folders(project: Any, tiny_whisper: Path, tmp_path: Path) -> None:

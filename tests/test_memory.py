@@ -22,6 +22,7 @@ from ser_scripts.training.data import Clip, FeatureSource, windows
 from ser_scripts.training.memory import Fit, parts
 from ser_scripts.training.probabilities import softmax
 from tests.test_model import clips, make
+from tests.tiny import predictions
 
 
 def run(*arguments: object) -> None:
@@ -45,10 +46,6 @@ def fills_above(monkeypatch: pytest.MonkeyPatch, training: int, evaluation: int 
 
 def record(runs: Path) -> dict[str, Any]:
     return run_folder.read_json(next(runs.rglob("run.json")))
-
-
-def predictions(runs: Path) -> dict[str, bytes]:
-    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
 
 
 QUIET = {"head": {"dropout": 0.0}, "loss": {"class_weights": True, "label_smoothing": 0.1}}

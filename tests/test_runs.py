@@ -20,6 +20,7 @@ import soundfile
 
 from ser_eval import run_folder
 from ser_scripts.cli import app, main
+from tests.tiny import predictions
 
 
 def ser(*arguments, env=None, check=None):
@@ -40,10 +41,6 @@ def ser(*arguments, env=None, check=None):
 def here(*arguments):
     """Run the command in this process, for tests that look at the outcome only."""
     return app([str(argument) for argument in arguments], standalone_mode=False)
-
-
-def predictions(runs: Path):
-    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
 
 
 def test_a_run_leaves_the_whole_contract(project, tmp_path):

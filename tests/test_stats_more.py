@@ -13,10 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import typer
 
 from ser_analysis.table import names_in, stats_of_csv
-from ser_scripts.cli import app
+from tests.tiny import stats_json
 
 ORACLE = Path(__file__).parent / "oracle"
 MORE = json.loads((ORACLE / "r_more.json").read_text(encoding="utf-8"))["cases"]
@@ -25,16 +24,11 @@ MORE = json.loads((ORACLE / "r_more.json").read_text(encoding="utf-8"))["cases"]
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """stats.json of each case."""
-    command: Any = typer.main.get_command(app)
     told = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
-        for case, expected in MORE.items():
-            out = tmp_path_factory.mktemp(case)
-            random = ["--random", expected["random"]] if "random" in expected else []
-            arguments = ["stats", "--csv", str(ORACLE / f"{case}.csv"), *expected["options"], *random]
-            command.main([*arguments, "--out", str(out)], standalone_mode=False)
-            told[case] = json.loads((out / "stats.json").read_text(encoding="utf-8"))
+    for case, expected in MORE.items():
+        random = ["--random", expected["random"]] if "random" in expected else []
+        options = ["--csv", ORACLE / f"{case}.csv", *expected["options"], *random]
+        told[case] = stats_json(tmp_path_factory.mktemp(case), *options)
     return told
 
 

@@ -22,6 +22,7 @@ from ser_analysis.methods import lmm
 from ser_analysis.output import plain
 from ser_eval.errors import BadInput
 from ser_scripts.cli import app
+from tests.tiny import stats_json
 
 ORACLE = Path(__file__).parent / "oracle"
 CASES = json.loads((ORACLE / "r_nested.json").read_text(encoding="utf-8"))["cases"]
@@ -39,21 +40,15 @@ def ser(*arguments: object) -> None:
 
 
 def told(out: Path, csv: Path, *options: object) -> dict[str, Any]:
-    ser("--csv", csv, *options, "--out", out)
-    answer: dict[str, Any] = json.loads((out / "stats.json").read_text(encoding="utf-8"))
-    return answer
+    return stats_json(out, "--csv", csv, *options)
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
-        return {
-            case: told(
-                tmp_path_factory.mktemp(case), ORACLE / f"{expected.get('file', case)}.csv", *expected["options"]
-            )
-            for case, expected in CASES.items()
-        }
+    return {
+        case: told(tmp_path_factory.mktemp(case), ORACLE / f"{expected.get('file', case)}.csv", *expected["options"])
+        for case, expected in CASES.items()
+    }
 
 
 def of_term(rows: list[dict[str, Any]], term: str) -> dict[str, Any]:

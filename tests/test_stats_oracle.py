@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from ser_scripts.cli import app
+from tests.tiny import stats_json
 
 ORACLE = Path(__file__).parent / "oracle"
 RULES = json.loads((ORACLE / "tolerances.json").read_text())["rules"]
@@ -56,15 +55,10 @@ COLUMNS = {
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """stats.json of each command, as `ser stats` writes it."""
     out = tmp_path_factory.mktemp("oracle")
-    command: Any = typer.main.get_command(app)
     told = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
-        for case, (file, *options) in COMMANDS.items():
-            kind = "--predictions" if "--truth" in options else "--csv"
-            arguments = ["stats", kind, str(ORACLE / file), *options, "--out", str(out / case)]
-            command.main(arguments, standalone_mode=False)
-            told[case] = json.loads((out / case / "stats.json").read_text())
+    for case, (file, *options) in COMMANDS.items():
+        kind = "--predictions" if "--truth" in options else "--csv"
+        told[case] = stats_json(out / case, kind, ORACLE / file, *options)
     told["ser_unbalanced"] = told.pop("ser_unbalanced, blocked") | told["ser_unbalanced"]
     return told
 

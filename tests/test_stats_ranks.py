@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_analysis.methods import aligned_ranks, between_anova
 from ser_analysis.scores import Scores, pivot, read_text_table
-from ser_scripts.cli import app
+from tests.tiny import stats_json
 
 ORACLE = Path(__file__).parent / "oracle"
 HIGGINS = ORACLE / "higgins1990_table5.csv"
@@ -33,19 +31,14 @@ CELLS_ROWS = {("m1+f1", "m1+f2"): -0.7886463535, ("m1+f1", "m2+f1"): -3.03628846
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """`art` of stats.json, by whether the tray is the block."""
-    command: Any = typer.main.get_command(app)
     told = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
-        for name, options in (
-            ("mixed", ["--within", "fertilizer", "--between", "moisture", "--block", "tray"]),
-            ("rows", ["--between", "moisture,fertilizer"]),
-        ):
-            out = tmp_path_factory.mktemp(name)
-            arguments = ["stats", "--csv", str(HIGGINS), "--dv", "dry_matter", *options, "--out", str(out)]
-            command.main(arguments, standalone_mode=False)
-            told[name] = json.loads((out / "stats.json").read_text())["art"]
-            assert {"art_anova.csv", "art_contrasts.csv"} <= {file.name for file in out.iterdir()}
+    for name, options in (
+        ("mixed", ["--within", "fertilizer", "--between", "moisture", "--block", "tray"]),
+        ("rows", ["--between", "moisture,fertilizer"]),
+    ):
+        out = tmp_path_factory.mktemp(name)
+        told[name] = stats_json(out, "--csv", HIGGINS, "--dv", "dry_matter", *options)["art"]
+        assert {"art_anova.csv", "art_contrasts.csv"} <= {file.name for file in out.iterdir()}
     return told
 
 

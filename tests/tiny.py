@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 from ser_scripts import cli
 from ser_scripts.modeling.model import SerModel
@@ -44,6 +47,29 @@ def ser(*arguments: Any) -> int:
     with patch.object(sys, "argv", ["ser", *map(str, arguments)]), pytest.raises(SystemExit) as end:
         cli.main()
     return int(end.value.code or 0)
+
+
+def predictions(runs: Path) -> dict[str, bytes]:
+    """Every file of predictions below a folder, by its place there."""
+    return {file.relative_to(runs).as_posix(): file.read_bytes() for file in sorted(runs.rglob("predictions/*.csv"))}
+
+
+def outcome(runs: Path) -> dict[str, bytes]:
+    """Predictions and weights of the one run below a folder."""
+    weights = {file.relative_to(runs).as_posix(): file.read_bytes() for file in runs.rglob("model.safetensors")}
+    found = {**predictions(runs), **weights}
+    assert len(found) == 2
+    return found
+
+
+def stats_json(out: Path, *options: Any) -> dict[str, Any]:
+    """What `ser stats` with these options writes as stats.json into a folder; it draws no figures."""
+    command: Any = typer.main.get_command(cli.app)
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr("ser_analysis.figures.draw", lambda out, analysis: [])
+        command.main(["stats", *map(str, options), "--out", str(out)], standalone_mode=False)
+    told: dict[str, Any] = json.loads((out / "stats.json").read_text(encoding="utf-8"))
+    return told
 
 
 @contextmanager

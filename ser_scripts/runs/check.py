@@ -180,9 +180,12 @@ def _code_lines(encoder: PretrainedEncoder, where: Folders) -> list[str]:
     from ser_scripts.modeling.weights import CONFIG
 
     folder = resolve(encoder.model_path_or_name, revision=encoder.revision, models=where.models)
-    if not isinstance(folder, Path) or not (folder / CONFIG).is_file() or not brings_code(read_json(folder / CONFIG)):
+    if not isinstance(folder, Path) or not (folder / CONFIG).is_file():
         return []
-    sums = read_code(read_json(folder / CONFIG), folder).sums()
+    config = read_json(folder / CONFIG)
+    if not brings_code(config):
+        return []
+    sums = read_code(config, folder).sums()
     listing = ", ".join(f"{name} (sha256 {checksum[:12]})" for name, checksum in sums.items())
     return [f"  encoder {encoder.model_path_or_name} runs on code of its own, with {OPTION} only: {listing}"]
 
@@ -200,13 +203,13 @@ def _parameters(file: Path) -> int:
     """Parameters of a safetensors file, from its header; a .bin file is taken for float32."""
     if file.suffix != ".safetensors":
         return file.stat().st_size // 4
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(file, framework="np") as tensors:
-            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  not a dict
-    except SafetensorError as error:
-        raise BadInput(f"{file} is no whole safetensors file: {error}") from None
+    from ser_scripts.modeling.weights import check_headers
+
+    check_headers([file])
+    with safe_open(file, framework="np") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  not a dict
     total = 0
     for shape in shapes:
         size = 1
