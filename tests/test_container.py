@@ -227,6 +227,14 @@ def test_the_hooks_run_tools_of_this_repository():
         assert all((ROOT / word).exists() for word in command if word.startswith("tests/"))
 
 
+def own_environment(**more: str) -> dict[str, str]:
+    """The environment without what an outer make passes on: its flags, and the variables of its command line."""
+    variables = re.findall(r"^([A-Z_]+) \?=", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {"EXP", "ARGS", "JOBS", "IMAGE"} <= set(variables)
+    passed_on = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", *variables}
+    return {name: value for name, value in os.environ.items() if name not in passed_on} | more
+
+
 @pytest.mark.parametrize(
     "target", ["docker-build", "docker-train", "docker-test", "sbom", "licences", "audit", "release"]
 )
@@ -237,7 +245,7 @@ def test_the_targets_are_there(target):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "MAKEFLAGS": ""},
+        env=own_environment(),
     )
     assert result.returncode == 0, result.stderr
 
@@ -253,7 +261,7 @@ def test_make_docker_train_mounts_data_and_runs_for_the_caller(tmp_path):
 
     def call(experiment: str, *variables: str) -> list[str]:
         command = ["make", "--silent", "docker-train", f"EXP=experiments/{experiment}.json", *variables]
-        env = {**os.environ, "MAKEFLAGS": "", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+        env = own_environment(PATH=f"{program.parent}:{os.environ['PATH']}")
         return subprocess.run(
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
         ).stdout.splitlines()
