@@ -395,9 +395,11 @@ def apptainer(docker, image, tmp_path_factory: pytest.TempPathFactory):
     def call(*arguments: object, check: int = 0) -> str:
         place = {"APPTAINER_TMPDIR": f"{folder}/tmp", "APPTAINER_CACHEDIR": f"{folder}/tmp"}
         command = [str(part) for part in (*prefix, "apptainer", *arguments)]
-        surroundings = {**os.environ, **place}
+        passed_on = {  # it hands every variable on, and those of this shell name folders that are not bound
+            name: value for name, value in os.environ.items() if not name.startswith("SER_") or name == "SER_APPTAINER"
+        }
         result = subprocess.run(
-            command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False, timeout=1800
+            command, cwd=folder, env=passed_on | place, capture_output=True, text=True, check=False, timeout=1800
         )
         told = result.stdout + result.stderr
         assert result.returncode == check, told[-4000:]
