@@ -2,6 +2,7 @@
 
     make bench-stats                       # quick: under 2 minutes
     make bench-stats ARGS=--full           # as printed in docs/statistics.md: about 15 minutes
+    make bench-stats ARGS="--ratings --full"   # ratings alone: intervals of the CCC, about 5 minutes
 
 T1 (another split of this corpus): scores of splits x 3 models x 2 test sets. A good split is good for every model, a
 model has its good and bad splits, the two test sets of one trained model share its training, and the spread differs
@@ -11,6 +12,11 @@ harder (logit SDs .5 and .6), and each model has its own difficult speakers (.3)
 eighth of the cells empty), small (3 clips per cell) or skewed (a fifth of the people are heard badly). Training anew:
 the same, with 5 or 10 seeds that train on four fifths of the speakers each and test the others, or another corpus; each
 training has its luck (.05), and in half of the settings the voices trained on shape the model (.05).
+
+Ratings (`--ratings`, alone): clips of 4 to 90 speakers; ratings differ between speakers (SD .08) and clips (.15), and
+answers follow them with a level (SD .06, and .05 of each model's own), a slope (.55; SD .15, and .1) and an error (.08,
+and .08) of speaker and clip, which gives a CCC of about .6. Corpora are balanced (15 clips per speaker), uneven (2 to
+many), small (5), skewed (for a fifth of the people the slope is .5 lower), or it is the mean over two dimensions.
 
 The truth is known, so that rejections of a true null (5 % wanted) and intervals that hold the truth (95 %) are counted.
 """
@@ -33,7 +39,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ser_analysis.methods import between_anova, contrasts, descriptives, rm_anova, signflip, speakers, two_way
+from ser_analysis.methods import (
+    between_anova,
+    concordance,
+    contrasts,
+    descriptives,
+    rm_anova,
+    signflip,
+    speakers,
+    two_way,
+)
 from ser_analysis.scores import Scores
 from ser_eval.errors import BadInput
 
@@ -42,12 +57,14 @@ SIZES = (4, 6, 10, 20, 90)
 BLOCKS = (5, 10, 20, 50)
 CLASSES = 7
 DESIGNS = ("balanced", "uneven", "small", "skewed")
+RATED = (*DESIGNS, "two dimensions")
 TRAIN_EFFECTS = (0.0, 0.05)
 SEEDS = (5, 10)
 RETRAINED_SIZES = (6, 10, 20, 90)
 DRAWS = 999
 ALPHA = 0.05
-QUICK, FULL = {"t1": 150, "t2": 60, "overlap": 60}, {"t1": 1000, "t2": 300, "overlap": 600}
+QUICK = {"t1": 150, "t2": 60, "overlap": 60, "ratings": 100}
+FULL = {"t1": 1000, "t2": 300, "overlap": 600, "ratings": 600}
 """Simulated experiments per setting."""
 SEED = 20240229
 DEFAULTS = ("rm_anova", "paired_t")
@@ -222,6 +239,80 @@ def t2(rng: np.random.Generator, trials: int, error: Tally, held: Tally, power: 
                             )
 
 
+# Ratings
+
+
+def rated_people(rng: np.random.Generator, n: int, design: str, *, effect: float) -> Floats:
+    """Sums of two models over the clips of each of n people, (n, 2, D, 6); the second's slope is higher by `effect`."""
+    if design == "uneven":
+        clips = 2 + rng.negative_binomial(2, 0.13, size=n)
+    else:
+        clips = np.full(n, 5 if design == "small" else 15)
+    of = np.repeat(np.arange(n), clips)
+    found = np.empty((n, 2, 2 if design == "two dimensions" else 1, 6))
+    for d in range(found.shape[2]):
+        slope = 0.55 + rng.normal(0, 0.15, size=n)
+        if design == "skewed":
+            slope -= 0.5 * (rng.random(n) < 0.2)
+        level, person = rng.normal(0, 0.06, size=n), rng.normal(0, 0.08, size=n)
+        x = person[of] + rng.normal(0, 0.15, size=len(of))
+        shared = rng.normal(0, 0.08, size=len(of))
+        for m in (0, 1):
+            own_slope = slope + rng.normal(0, 0.1, size=n) + m * effect
+            own_level = level + rng.normal(0, 0.05, size=n)
+            y = own_level[of] + own_slope[of] * x + shared + rng.normal(0, 0.08, size=len(of))
+            for at, values in enumerate((np.ones(len(of)), x, y, x * x, y * y, x * y)):
+                found[:, m, d, at] = np.bincount(of, values, minlength=n)
+    return found
+
+
+def ratings(rng: np.random.Generator, trials: int) -> int:
+    """Coverage of every interval for one CCC and for a paired difference, and true nulls rejected; prints tables.
+
+    Returns:
+        1 where the interval that is shown is more than two points, and the noise, below 95 % for a difference, else 0
+    """
+    held, error = Tally(), Tally()
+    for design, effect in itertools.product(RATED, (0.0, 0.1)):
+        everyone = rated_people(rng, 400_000, design, effect=effect).sum(axis=0)
+        first, second = (float(concordance.theta(everyone[[m]], concordance.ONE)) for m in (0, 1))
+        if not effect:
+            first = second = (first + second) / 2  # the two models are alike
+        truths = {"ccc": first, "difference": second - first}
+        for n, _ in itertools.product(SIZES, range(trials if not effect else trials // 2)):
+            sums = rated_people(rng, n, design, effect=effect)
+            seed = int(rng.integers(2**31))
+            drawn = speakers.draw(np.ones((n, 1), dtype=np.int64), rng_seed=seed, draws=DRAWS)
+            told = {
+                "ccc": concordance.run(sums[:, [0]], concordance.ONE, drawn=drawn),
+                "difference": concordance.run(sums[:, ::-1], concordance.DIFFERENCE, drawn=drawn),
+            }
+            for of, row in told.items():
+                for method in concordance.METHODS:
+                    low, high = float(row[f"{method}_low"]), float(row[f"{method}_high"])
+                    if not math.isnan(low):
+                        held.add(of, method, n, design, hit=low <= truths[of] <= high)
+            if not effect:
+                error.add("jackknife_t", n, design, hit=float(told["difference"]["p"]) < ALPHA)
+                if n <= 10:  # beyond, it is the same test with more patterns, and slow
+                    error.add("speaker_swap", n, design, hit=concordance.swap(sums)["p_two_sided"] < ALPHA)
+    covered = pooled(held.rows(["of", "method", "speakers", "setting"]), ["of", "method", "speakers"])
+    rejected = pooled(error.rows(["method", "speakers", "setting"]), ["method", "speakers"])
+    print(f"\nRatings: 95 % intervals that held the truth, %; mean, lowest and highest design\n{shown(covered)}")
+    print(f"\nRatings: true nulls rejected, % (5 wanted)\n{shown(rejected)}")
+    best: dict[str, dict[int, dict[str, float]]] = {}
+    for row in covered.to_dict("records"):
+        sizes = best.setdefault(str(row["of"]), {})
+        sizes.setdefault(int(row["speakers"]), {})[str(row["method"])] = round(float(row["rate"]), 3)
+    print(f"\nCOVERAGE of ser_analysis/methods/concordance.py:\n{json.dumps(best, indent=1)}")
+    shown_interval = covered[(covered["of"] == "difference") & (covered["method"] == concordance.HEADLINE)]
+    low = shown_interval[shown_interval["rate"] < 0.93 - 2.6 * shown_interval["se"]]
+    print(
+        "\nThe interval of ratings holds." if low.empty else f"\nThe interval of ratings does not hold:\n{shown(low)}"
+    )
+    return int(len(low) > 0)
+
+
 # Overlapping splits
 
 
@@ -364,13 +455,18 @@ def main() -> int:
     """Simulate, print, and say whether the T1 defaults hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="as many experiments as docs/statistics.md prints")
+    parser.add_argument("--ratings", action="store_true", help="intervals of the CCC of ratings, and nothing else")
     parser.add_argument("--json", type=Path, help="also write every rate to this file")
     parser.add_argument("--figure", type=Path, help="also draw coverage and error into this PNG")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", RuntimeWarning)
     trials = FULL if arguments.full else QUICK
-    error, held, power = Tally(), Tally(), Tally()
     began = time.monotonic()
+    if arguments.ratings:
+        code = ratings(np.random.default_rng([SEED, *b"ratings"]), trials["ratings"])
+        print(f"{time.monotonic() - began:.0f} s")
+        return code
+    error, held, power = Tally(), Tally(), Tally()
     for part, work in (("t2", t2), ("t1", t1)):
         work(np.random.default_rng([SEED, *part.encode()]), trials[part], error, held, power)
         print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

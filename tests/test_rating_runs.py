@@ -137,8 +137,10 @@ def test_ratings_only_answers_no_class(rated: Any, tmp_path: Path, capsys: pytes
     assert results["ccc_arousal"].notna().all()
     page = (tmp_path / "runs" / "mini" / "report" / "report.html").read_text()
     assert "RATINGS ONLY" in page
-    with pytest.raises(BadInput, match="no row has a uar"):
-        ser("stats", file)
+    ser("stats", file)
+    told = json.loads((tmp_path / "runs" / "mini" / "stats" / "stats.json").read_text())
+    assert told["audit"]["dv"] == "ccc_arousal"
+    assert told["descriptives"][0]["mean"] == pytest.approx(results["ccc_arousal"].mean())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_analysis import diagnostics
+from ser_analysis import diagnostics, figures
 from ser_analysis.output import CellMeans
 from ser_analysis.scores import Scores
 from ser_analysis.table import stats_of_csv
@@ -134,3 +134,8 @@ def test_figures_are_drawn_the_same_each_time_and_old_ones_go(tmp_path: Path) ->
     stats_of_csv(ORACLE / "pupils.csv", **{**options, "between": ["treatment"]})
     assert not (tmp_path / "interaction.png").exists()
     assert (tmp_path / "residuals.png").exists()
+
+
+def test_test_sets_whose_names_differ_in_signs_alone_have_files_of_their_own() -> None:
+    told = figures.suffixes_of(["t/1", "t_1", "t 1", "T_1", "x@noise-10dB"])
+    assert told == {"t/1": "-t_1", "t_1": "-t_1-2", "t 1": "-t_1-3", "T_1": "-T_1-4", "x@noise-10dB": "-x@noise-10dB"}

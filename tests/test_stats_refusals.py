@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import typer
 
+from ser_analysis.methods import signflip
 from ser_eval.errors import BadInput
 from ser_scripts.cli import app
 
@@ -72,6 +73,11 @@ REFUSED = {
     "no seed shared": (
         lambda t: t[(t["seed"].astype(int) < 3) == (t["model"] == "a")], DESIGN, r"no two cells share two of them",
     ),
+    "a spread of rounding": (
+        lambda t: t.assign(gain=[f"{1e-12 * n}" for n in range(len(t))]),
+        ["--dv", "gain", "--within", "model", "--block", "seed"],
+        r"all gain lie within 1.1e-11 of each other; .* give them in a smaller unit",
+    ),
     "no rows": (lambda t: t.head(0), DESIGN, r"holds no rows below its header"),
 }  # fmt: skip
 
@@ -110,3 +116,23 @@ def test_spaces_around_the_names_of_columns_do_not_count(tmp_path: Path) -> None
     file.write_text(scores().to_csv(index=False).replace("seed,model,uar", "seed , model,uar ", 1))
     ser("--csv", file, *DESIGN, "--out", tmp_path / "out")
     assert (tmp_path / "out/stats.json").is_file()
+
+
+def test_ranks_that_are_the_same_in_every_block_are_told_without_an_infinite_f(tmp_path: Path) -> None:
+    rows = [
+        f"{seed},{model},{0.4 + 0.1 * at + 0.001 * seed * at}" for seed in range(5) for at, model in enumerate("abc")
+    ]
+    (tmp_path / "table.csv").write_text("seed,model,uar\n" + "\n".join(rows) + "\n")
+    ser("--csv", tmp_path / "table.csv", *DESIGN, "--out", tmp_path / "out")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "no Iman-Davenport F: the ranks are the same in every block" in report
+    assert "= inf" not in report
+
+
+def test_drawn_signs_are_shared_by_pairs_and_change_no_p() -> None:
+    difference = np.random.default_rng(1).normal(0.3, 1, 30)
+    signs = np.random.default_rng(7).integers(0, 2, size=(signflip.DRAWS, 30), dtype=np.int8) * 2.0 - 1.0
+    hits = int((np.abs(signs @ difference) >= abs(difference.sum()) - 1e-9).sum())
+    assert signflip.p_value(difference, rng_seed=7) == (1 + hits) / (1 + signflip.DRAWS)
+    other = signflip.p_value(difference, rng_seed=8)
+    assert other != signflip.p_value(difference, rng_seed=7)

@@ -24,12 +24,12 @@ from ser_analysis.methods import (
     strata,
 )
 from ser_analysis.output import RNG_SEED, Analysis, CellMeans, records
-from ser_analysis.scores import SHARES, Array, Scores, audit, column_of, rows_of, subset
+from ser_analysis.scores import Array, Scores, audit, column_of, is_ccc, range_of, rows_of, subset
 from ser_eval.errors import BadInput
 
 SUMMARY_LINES = 15
 SHARE_MARGIN = 0.01
-"""What counts as no difference of a score in [0, 1], unless another margin is given: one point."""
+"""What counts as no difference of a score in [0, 1] or a CCC, unless another margin is given: one point."""
 
 
 def analyse(
@@ -53,7 +53,7 @@ def analyse(
         facts: what is to be said before
         extra_audit: further entries of the audit
         chance: chance level of the score
-        margin: what counts as no difference (+-), for equivalence; `SHARE_MARGIN` for shares when absent
+        margin: what counts as no difference (+-), for equivalence; `SHARE_MARGIN` for shares and CCCs when absent
         random: random terms of the mixed model; those of `lmm.terms_of` when absent
         planned: pairs of models declared before the experiment: the family of Holm's correction
     """
@@ -73,7 +73,7 @@ def analyse(
             (*scores.between, *scores.factors), (*scores.between_levels, *scores.levels), tables["descriptives"],
             "mean and 95 % CI over blocks",
         )  # fmt: skip
-    if margin is None and scores.dv in SHARES:
+    if margin is None and range_of(scores.dv) is not None:
         margin = SHARE_MARGIN
 
     models = int(np.prod([len(scores.levels[scores.factors.index(factor)]) for factor in scores.model]))
@@ -413,10 +413,13 @@ def summary(analysis: Analysis) -> list[str]:
     if len(scores.factors) > 1:
         lines += _some(analysis.omnibus, 2, "effects")
     lines += _some(_best_and_next(analysis), 4, "test sets")
-    if "speaker_pairs" in analysis.tables:
+    people = _people(analysis, "pairs")
+    if people is not None:
         from ser_analysis import speaker_level
 
-        lines += _some(speaker_level.best_and_next(analysis.tables["speaker_pairs"]), 2, "test sets")
+        lines += _some(speaker_level.best_and_next(people, scores.dv), 2, "test sets")
+    if not is_ccc(scores.dv):
+        lines += _some([line for line in analysis.ratings if line.startswith("T2")], 3, "lines on ratings")
     return lines + _some(analysis.facts, max(1, SUMMARY_LINES - 2 - len(lines)), "notes")
 
 
@@ -429,7 +432,7 @@ def plain_words(analysis: Analysis, cross_tested: bool) -> None:
     """
     scores, tables = analysis.scores, analysis.tables
     assert scores is not None
-    people = tables.get("speaker_pairs")
+    people = _people(analysis, "pairs")
     if "pairs" in tables:
         primary = tables["pairs"][tables["pairs"]["averaged_over"] == ""]
         for at, group in primary.groupby("at", sort=False):
@@ -442,7 +445,7 @@ def plain_words(analysis: Analysis, cross_tested: bool) -> None:
                     here = people[(people["at"] == place) | (people["at"] == "")]
                     match = next((one for one in rows_of(here) if {one["a"], one["b"]} == {row["a"], row["b"]}), None)
                 analysis.plain.append(wording.plain_pair(row, place, scores.dv, match))
-    spread = tables.get("speaker_intervals")
+    spread = _people(analysis, "intervals")
     fewest = int(spread["n_speakers"].min()) if spread is not None else None
     analysis.limits += wording.limits(
         fewest=fewest,
@@ -450,8 +453,22 @@ def plain_words(analysis: Analysis, cross_tested: bool) -> None:
         several_places=len(scores.places) > 1,
         compared="pairs" in tables,
         planned="planned_contrasts" in analysis.content,
+        ratings=is_ccc(scores.dv),
     )
     analysis.content |= {"plain": analysis.plain, "limits": analysis.limits, "people": analysis.people}
+    if analysis.ratings:
+        analysis.content["ratings_in_short"] = analysis.ratings
+
+
+def _people(analysis: Analysis, what: str) -> pd.DataFrame | None:
+    """`intervals` or `pairs` over speakers of the score that is analysed; None where there are none."""
+    assert analysis.scores is not None
+    dv = analysis.scores.dv
+    table = analysis.tables.get(f"{'rating' if is_ccc(dv) else 'speaker'}_{what}")
+    if table is None or not is_ccc(dv):
+        return table
+    table = table[table["dv"] == dv]
+    return None if table.empty else table
 
 
 def _top(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

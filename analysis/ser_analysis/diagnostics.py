@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser_analysis.scores import SHARES, Array, Scores
+from ser_analysis.scores import Array, Scores, range_of
+from ser_analysis.wording import label
 from ser_eval.figures import INK, MARKERS, MODEL_COLOURS
 
 if TYPE_CHECKING:
@@ -199,8 +200,8 @@ def convergence(scores: Scores) -> Figure | None:
     bottom, top = min(ends), max(ends)
     rim = 0.06 * (top - bottom) or 0.01
     bottom, top = bottom - rim, top + rim
-    if scores.dv in SHARES:
-        bottom, top = max(bottom, 0.0), min(top, 1.0)
+    if (possible := range_of(scores.dv)) is not None:
+        bottom, top = max(bottom, possible[0]), min(top, possible[1])
     beyond = "; the axis cuts the widest intervals of few blocks" if widest[0] < bottom or widest[1] > top else ""
     axes.flat[0].set_ylim(bottom, top)
     axes.flat[0].set_xlim(2, len(scores.blocks))
@@ -278,7 +279,7 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
 
 
 def _name(dv: str) -> str:
-    return "UAR" if dv == "uar" else dv
+    return label(dv)
 
 
 def _wrapped(text: str, width: int) -> str:

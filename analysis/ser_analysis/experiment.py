@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ser_analysis import blocked, speaker_level
+from ser_analysis import blocked, rating_level, speaker_level, wording
 from ser_analysis.methods import components, mcnemar
 from ser_analysis.output import (
     OF_CLIPS,
@@ -24,7 +26,7 @@ from ser_analysis.output import (
     remove_stale,
     write,
 )
-from ser_analysis.scores import Scores, natural, need_columns, numbers, pivot, read_text_table, rows_of
+from ser_analysis.scores import CCC, Scores, is_ccc, natural, need_columns, numbers, pivot, read_text_table, rows_of
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     FOLDS,
@@ -46,17 +48,18 @@ from ser_eval.run_folder import (
     write_text,
 )
 
-DV, BLOCK = "uar", "split"
+UAR, BLOCK = "uar", "split"
 ACROSS = "across-training-corpora"
 """The analysis that compares them, beside the one of each."""
 NEEDED = [
     *RESULT_KEYS, "train_corpus", "test_corpus", "condition", "protocol", "seed", "split_sha256", "fold", "n_classes",
-    "n_train", "n_test", "n_test_speakers", DV,
+    "n_train", "n_test", "n_test_speakers", UAR,
 ]  # fmt: skip
 
 
-def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsResult:
-    """Analyse `<folder>/results.csv` and write `<folder>/stats/`.
+def stats_of_experiment(folder: Path, *, margin: float | None = None, dv: str | None = None) -> StatsResult:
+    """Analyse `<folder>/results.csv` and write `<folder>/stats/`, or with another score than the default one
+    `<folder>/stats-<score>/`.
 
     The block is the split (`split_sha256`) of one training corpus; runs that share it are averaged, and the output says
     so. Within factors: the factors that the model JSONs declare, when the models fill their full grid, else the model;
@@ -65,21 +68,27 @@ def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsRe
     each test set when they differ in the number of classes, since UAR over different K must not be averaged. With one
     analysis its files lie in `stats/`, with several in `stats/<name>/`.
 
+    Ratings: whatever the score, tables and a section tell every dimension in short, over splits and over speakers.
+
     Args:
         folder: the run folder of the experiment
-        margin: what difference of UAR counts as none, for equivalence; 0.01 when absent
+        margin: what difference of the score counts as none, for equivalence; 0.01 when absent
+        dv: the score: `uar`, `ccc` (mean over the dimensions that all models predict) or `ccc_<dimension>`; `uar` when
+            absent, in experiments of ratings alone `ccc`, or that of the only dimension
 
     Raises:
-        BadInput: there is no results.csv, it is not one that the evaluation wrote, or not of the runs that there are
+        BadInput: there is no results.csv, it is not one that the evaluation wrote, or not of the runs that there are;
+            it has no such score, or no row has one
     """
     if margin is not None and not 0 < margin < 1:
-        raise BadInput(f"--margin {margin:g} must lie between 0 and 1: a difference of UAR, 0.01 for one point")
+        raise BadInput(f"--margin {margin:g} must lie between 0 and 1: a difference of UAR or CCC, 0.01 for one point")
     file = folder / RESULTS
     if not file.is_file():
         raise BadInput(f"{file}: no such file; run `ser eval {folder}` first")
     table = _read(file, folder)
     need_columns(table, NEEDED, str(file))
-    for column in ("n_classes", "n_train", "n_test", "n_test_speakers", DV):
+    rated = [name for name in table.columns if is_ccc(name)]
+    for column in ("n_classes", "n_train", "n_test", "n_test_speakers", UAR, *rated):
         table[column] = numbers(table, column, str(file))
     for column in ("augmentation", "condition", "fold"):
         table[column] = table[column].replace("", NONE)
@@ -88,38 +97,89 @@ def stats_of_experiment(folder: Path, *, margin: float | None = None) -> StatsRe
     _refuse(table, file)
     runs = find_runs(folder)
     _refuse_stale(table, folder, runs)
-    unscored = table[DV].isna()
+    dimensions, shared_dimensions, facts = _dimensions(table)
+    measured = {f"{CCC}_{name}": [name] for name in dimensions}
+    if len(shared_dimensions) > 1:
+        measured = {CCC: shared_dimensions, **measured}
+    default, dv = _score(table, measured, dv, str(file))
+    unscored = table[dv].isna()
     left_out = [f"{row['run']} on {row['place']}" for row in rows_of(table[unscored])]
-    facts = [f"{len(left_out)} rows have no UAR and are left out: {'; '.join(left_out)}."] if left_out else []
+    if left_out:
+        facts.insert(0, f"{len(left_out)} rows have no {wording.label(dv)} and are left out: {'; '.join(left_out)}.")
     scored = table[~unscored]
-    if scored.empty:
-        rated = next((column for column in table.columns if column.startswith("ccc_")), None)
-        hint = f". Of ratings: ser stats --csv {file} --dv {rated} --within model --block split_sha256" if rated else ""
-        raise BadInput(f"{file}: no row has a {DV}{hint}")
-
     facts += _unfinished(folder, runs)
     contrasts = _contrasts(folder, table)
     origin = provenance(file, {"spec_digests": sorted({str(run.record.get("spec_digest")) for run in runs})})
     analyses = {}
     for train_corpus, group in scored.groupby("train_corpus", sort=True):
         parts = {str(train_corpus): group}
-        if group["n_classes"].nunique() > 1:
+        if dv == UAR and group["n_classes"].nunique() > 1:
             parts = {f"{train_corpus}-on-{place}": part for place, part in group.groupby("place", sort=True)}
         for name, part in parts.items():
+            alone = len(parts) > 1
             analyses[name] = _analyse(
-                part, folder, [str(train_corpus)], origin, facts, runs, len(parts) > 1, margin, contrasts
+                part, folder, [str(train_corpus)], origin, facts, runs, alone, margin, contrasts, dv
             )
-    shared = _across(scored)
+            if measured:
+                of_ratings = table[(table["train_corpus"] == train_corpus)]
+                if alone:
+                    of_ratings = of_ratings[of_ratings["place"] == name.removeprefix(f"{train_corpus}-on-")]
+                _ratings(of_ratings, folder, runs, analyses[name], contrasts, measured, dv, margin)
+            blocked.plain_words(analyses[name], _cross_tested(part))
+    shared = _across(scored, dv)
     if len(shared):
         corpora = sorted(set(shared["train_corpus"]))
-        analyses[ACROSS] = _analyse(shared, folder, corpora, origin, facts, runs, False, margin, contrasts)
-    return _write(folder / STATS, analyses, origin)
+        analyses[ACROSS] = _analyse(shared, folder, corpora, origin, facts, runs, False, margin, contrasts, dv)
+        blocked.plain_words(analyses[ACROSS], _cross_tested(shared))
+    return _write(folder / (STATS if dv == default else f"{STATS}-{dv}"), analyses, origin)
 
 
-def _across(scored: pd.DataFrame) -> pd.DataFrame:
+def _dimensions(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+    """The dimensions of ratings that results.csv scores, those of the mean, and what has to be said of it.
+
+    `ccc` becomes the mean over the dimensions that every model with ratings predicts: means over others would compare
+    valence with arousal.
+    """
+    everything = [name.removeprefix(f"{CCC}_") for name in table.columns if name.startswith(f"{CCC}_")]
+    of_model = {
+        str(name): [one for one in everything if group[f"{CCC}_{one}"].notna().any()]
+        for name, group in table.groupby("name", sort=True)
+    }
+    of_model = {name: found for name, found in of_model.items() if found}
+    dimensions = [one for one in everything if any(one in found for found in of_model.values())]
+    shared = [one for one in dimensions if all(one in found for found in of_model.values())]
+    table[CCC] = table[[f"{CCC}_{one}" for one in shared]].mean(axis=1, skipna=False) if shared else math.nan
+    if shared == dimensions:
+        return dimensions, shared, []
+    each = "; ".join(f"{name} {', '.join(found)}" for name, found in of_model.items())
+    mean = (
+        f"the mean CCC is over {', '.join(shared)}, which all of them predict"
+        if len(shared) > 1
+        else "no mean is taken"
+    )
+    return dimensions, shared, [f"Models differ in the dimensions that they predict ({each}): {mean}."]
+
+
+def _score(table: pd.DataFrame, measured: Mapping[str, Sequence[str]], dv: str | None, source: str) -> tuple[str, str]:
+    """The score that is analysed by default, and the one that is."""
+    known = [*([UAR] if table[UAR].notna().any() else []), *measured]
+    known = [name for name in known if table[name].notna().any()]
+    if not known:
+        raise BadInput(f"{source}: no row has a {UAR}, and none a CCC of ratings")
+    if dv == CCC and len(measured) == 1:
+        dv = next(iter(measured))
+    if dv is not None and dv not in known:
+        raise BadInput(f"{source}: --dv '{dv}': no row has such a score; there are {', '.join(known)}")
+    default = known[0]
+    if default not in (UAR, CCC):  # no mean is there: the dimension that most rows have
+        default = max(known, key=lambda name: len(table[name].dropna()))
+    return default, dv or default
+
+
+def _across(scored: pd.DataFrame, dv: str) -> pd.DataFrame:
     """The rows that compare training corpora: models and test sets that all of them have; none where they have none."""
     groups = [group for _, group in scored.groupby("train_corpus", sort=True)]
-    if len(groups) < 2 or scored["n_classes"].nunique() > 1:
+    if len(groups) < 2 or (dv == UAR and scored["n_classes"].nunique() > 1):
         return scored.head(0)
     rows = pd.Series(True, index=scored.index)
     for column in ("name", "place"):
@@ -188,10 +248,11 @@ def _analyse(
     one_of_several_tasks: bool,
     margin: float | None,
     contrasts: Sequence[tuple[str, str]],
+    dv: str,
 ) -> Analysis:
-    scores, notes = _scores(part, ["train_corpus"] if len(train_corpora) > 1 else [])
+    scores, notes = _scores(part, ["train_corpus"] if len(train_corpora) > 1 else [], dv)
     k = part["n_classes"].dropna().unique()
-    chance = 1 / float(k[0]) if len(k) == 1 and k[0] > 0 else None
+    chance = 1 / float(k[0]) if dv == UAR and len(k) == 1 and k[0] > 0 else None
     records = [run.record for run in runs if "+".join(run.record.get("train_corpora", [])) in train_corpora]
     possible = sorted({int(record["splits_possible"]) for record in records if record.get("splits_possible")})
     told = [
@@ -207,6 +268,11 @@ def _analyse(
         )
     if chance is not None:
         told.append(f"{int(k[0])} classes: chance level of UAR is {chance:.3f}.")
+    if is_ccc(dv):
+        told.append(
+            f"The score is the {wording.label(dv)}: 1 where answers are the ratings, 0 where they do not go with them "
+            "or are constant. One CCC point is .01."
+        )
     for place, rows in part.groupby("place", sort=True):
         speakers = rows["n_test_speakers"].dropna()
         if len(speakers):
@@ -249,11 +315,53 @@ def _analyse(
         scores, title=title, provenance=origin, facts=[*told, *notes], extra_audit=extra, chance=chance, margin=margin,
         planned=contrasts,
     )  # fmt: skip
-    _crossed(part, analysis)
-    if len(train_corpora) == 1:
+    _crossed(part, analysis, dv)
+    if len(train_corpora) == 1 and dv == UAR:
         _people(part, folder, runs, analysis, contrasts)
-    blocked.plain_words(analysis, _cross_tested(part))
     return analysis
+
+
+def _ratings(
+    rows: pd.DataFrame,
+    folder: Path,
+    runs: list[RunFolder],
+    analysis: Analysis,
+    contrasts: Sequence[tuple[str, str]],
+    measured: Mapping[str, Sequence[str]],
+    dv: str,
+    margin: float | None,
+) -> None:
+    """Every score of the ratings of one training corpus: T1 in short, T2 in tables.
+
+    Args:
+        rows: of results.csv
+        measured: of each score, the dimensions that it is the mean over
+    """
+    content: dict[str, list[Any]] = {}
+    for score in measured:
+        part = rows[rows[score].notna()]
+        if part.empty:
+            continue
+        scores, _ = _scores(part, [], score)
+        short = rating_level.in_short(
+            analysis,
+            scores,
+            contrasts,
+            margin=blocked.SHARE_MARGIN if margin is None else margin,
+            lines=score != dv,
+        )
+        for name, found in short.items():
+            content.setdefault(name, []).extend(found)
+    told = _tested(rows[rows[list(measured)].notna().any(axis=1)], folder, runs)
+    for place in sorted(told.found):
+        tables = rating_level.of_runs(
+            analysis, place, told.found[place], contrasts, several=len(told.found) > 1, dimensions=measured, dv=dv
+        )
+        for name, found in tables.items():
+            content.setdefault(name, []).extend(found)
+    analysis.content["ratings"] = {"dimensions_of": {score: list(of) for score, of in measured.items()}, **content}
+    # T1 lines first: they are read against the same scores of the main analysis.
+    analysis.ratings.sort(key=lambda line: line[:2])
 
 
 def _contrasts(folder: Path, table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -277,38 +385,25 @@ def _cross_tested(part: pd.DataFrame) -> bool:
     )
 
 
-def _crossed(part: pd.DataFrame, analysis: Analysis) -> None:
+def _crossed(part: pd.DataFrame, analysis: Analysis, dv: str) -> None:
     """Where runs share splits: how much comes from splits and how much from training seeds."""
     if (
         not {"split_seed", "train_seed"} <= set(part.columns)
         or not part.duplicated(["name", "place", "split_sha256"]).any()
     ):
         return
-    table = components.run(part)
+    table = components.run(part, dv)
     analysis.tables["variance_components"] = table
     analysis.content["variance_components"] = records(table)
-    analysis.omnibus += [components.sentence(row) for row in rows_of(table)]
+    analysis.omnibus += [components.sentence(row, wording.unit(dv)[1]) for row in rows_of(table)]
 
 
 def _people(
     part: pd.DataFrame, folder: Path, runs: list[RunFolder], analysis: Analysis, contrasts: Sequence[tuple[str, str]]
 ) -> None:
     """T2 from the speakers themselves: every model and pair on every test set."""
-    told = {(row["run"], row["place"]): row for row in rows_of(part)}
-    found: dict[str, dict[str, dict[tuple[str, str], Any]]] = {}
-    splits: dict[tuple[str, str], str] = {}
-    first: RunFolder | None = None
-    where: dict[tuple[str, Any], RunFolder] = {}
-    for run in runs:
-        for place, tested in read_json(run.path / METRICS).items():
-            for stands in {_name(folder, run), _seed_name(folder, run)}:
-                if (stands, place) in told:
-                    row = told[stands, place]
-                    key = (f"{int(run.record['seed']):06d}", str(run.record["fold"] or ""))
-                    found.setdefault(place, {}).setdefault(row["name"], {})[key] = tested
-                    splits[key] = row["split_sha256"]
-                    first = first or run
-                    where[row["name"], (place, key)] = run
+    told = _tested(part, folder, runs)
+    found, splits, first, where = told.found, told.splits, told.first, told.where
     content: dict[str, Any] = {}
     for place in sorted(found):
         assert first is not None
@@ -341,6 +436,39 @@ def _people(
             "McNemar's tests stand beside the others for comparison with papers that print them: one run, every clip "
             "taken for another person. They are about these clips, and nothing may be concluded about people from them."
         )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What metrics.json says of the runs of some rows."""
+
+    found: dict[str, dict[str, dict[tuple[str, str], Any]]]
+    """By test set, model, and (seed, fold)."""
+    splits: dict[tuple[str, str], str]
+    """By (seed, fold)."""
+    first: RunFolder | None
+    where: dict[tuple[str, Any], RunFolder]
+    """By model and (test set, (seed, fold))."""
+
+
+def _tested(part: pd.DataFrame, folder: Path, runs: list[RunFolder]) -> _Tested:
+    """The metrics of the runs, or of the folds, that some rows of results.csv are of."""
+    told = {(row["run"], row["place"]): row for row in rows_of(part)}
+    found: dict[str, dict[str, dict[tuple[str, str], Any]]] = {}
+    splits: dict[tuple[str, str], str] = {}
+    first: RunFolder | None = None
+    where: dict[tuple[str, Any], RunFolder] = {}
+    for run in runs:
+        for place, tested in read_json(run.path / METRICS).items():
+            for stands in {_name(folder, run), _seed_name(folder, run)}:
+                if (stands, place) in told:
+                    row = told[stands, place]
+                    key = (f"{int(run.record['seed']):06d}", str(run.record["fold"] or ""))
+                    found.setdefault(place, {}).setdefault(row["name"], {})[key] = tested
+                    splits[key] = row["split_sha256"]
+                    first = first or run
+                    where[row["name"], (place, key)] = run
+    return _Tested(found, splits, first, where)
 
 
 def _mcnemar(
@@ -396,8 +524,8 @@ def _held_out(part: pd.DataFrame, run: RunFolder) -> float:
     return (tested or len(sides) - trained) / trained if trained else 0.0
 
 
-def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:
-    """The blocks x cells, and what has to be said about the factors chosen.
+def _scores(part: pd.DataFrame, between: list[str], dv: str) -> tuple[Scores, list[str]]:
+    """The blocks x cells of a score, and what has to be said about the factors chosen.
 
     `between` is the training corpus where there are several, else empty.
     """
@@ -428,7 +556,7 @@ def _scores(part: pd.DataFrame, between: list[str]) -> tuple[Scores, list[str]]:
             "left out."
         )
     part[BLOCK] = part.pop("block")
-    scores = pivot(part, dv=DV, factors=[*model, *where], block=BLOCK, where=where, names=names, between=between)
+    scores = pivot(part, dv=dv, factors=[*model, *where], block=BLOCK, where=where, names=names, between=between)
     return scores, notes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ import numpy as np
 from ser_analysis import diagnostics
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.friedman import cliques
-from ser_analysis.scores import SHARES, Scores, rows_of
-from ser_analysis.wording import unit
+from ser_analysis.scores import Scores, is_ccc, range_of, rows_of
+from ser_analysis.wording import label, unit
 from ser_eval.figures import quiet
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ def draw(out: Path, analysis: Analysis) -> list[Path]:
             return written + _behind(out, analysis) + _speakers(out, analysis)
         written += save(_strip(analysis.scores, analysis.chance), out, "strip")
         places = analysis.scores.places
+        suffixes = suffixes_of(["-".join(place) for place in places] if len(places) > 1 else [])
         for place, figure in _estimation(analysis):
-            suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", "-".join(place)) if len(places) > 1 else ""
+            suffix = suffixes.get("-".join(place), "")
             written += save(figure, out, f"estimation{suffix}")
+        suffixes = suffixes_of([name for name in analysis.ranks if name])
         for name, told in analysis.ranks.items():
-            suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", name) if name else ""
+            suffix = suffixes.get(name, "")
             if told["k"] > 2:
                 written += save(critical_difference(told, name, analysis.scores.target), out, f"cd{suffix}")
         written += _behind(out, analysis) + _speakers(out, analysis)
@@ -70,48 +72,70 @@ def _behind(out: Path, analysis: Analysis) -> list[Path]:
 
 
 def _speakers(out: Path, analysis: Analysis) -> list[Path]:
-    """Per test set: UAR of every model and every difference, with the interval over speakers."""
+    """Per test set: UAR (or CCC) of every model and every difference, with the interval over speakers."""
     from matplotlib.figure import Figure
 
-    if "speaker_intervals" not in analysis.tables:
+    dv = str(analysis.content.get("audit", {}).get("dv", ""))
+    kind, score, least = ("rating", "ccc", -1.0) if is_ccc(dv) else ("speaker", "uar", 0.0)
+    if f"{kind}_intervals" not in analysis.tables:
         return []
     written: list[Path] = []
-    table = analysis.tables["speaker_intervals"]
-    several = table["at"].nunique() > 1
-    for at in dict.fromkeys(table["at"].tolist()):
+    table, pairs = analysis.tables[f"{kind}_intervals"], analysis.tables.get(f"{kind}_pairs")
+    if is_ccc(dv):
+        table = table[table["dv"] == dv]
+        pairs = None if pairs is None else pairs[pairs["dv"] == dv]
+    everywhere = list(dict.fromkeys(table["at"].tolist()))
+    suffixes = suffixes_of(list(map(str, everywhere)) if len(everywhere) > 1 else [])
+    for at in everywhere:
         rows = table[table["at"] == at]
-        pairs = analysis.tables.get("speaker_pairs")
         compared = [] if pairs is None else rows_of(pairs[pairs["at"] == at])[:MOST_PAIRS]
-        panels = [([row["model"] for row in rows_of(rows)], rows_of(rows), "uar", "UAR", 1.0)]
+        panels = [([row["model"] for row in rows_of(rows)], rows_of(rows), score, label(dv), 1.0)]
         if compared:
             names = [f"{row['a']} − {row['b']}" for row in compared]
-            panels.append((names, compared, "mean_diff", "difference in UAR points", 100.0))
+            panels.append((names, compared, "mean_diff", f"difference in {unit(dv)[1]}", 100.0))
         figure = Figure(
             figsize=(4.6 * len(panels), 1.4 + 0.34 * max(len(names) for names, *_ in panels)), layout="constrained"
         )
-        for axis, (names, shown, column, label, scale) in zip(
+        for axis, (names, shown, column, name, scale) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
             for y, row in enumerate(shown):
                 low, high = row["ci95_low"], row["ci95_high"]
-                if column == "uar":
-                    low, high = np.clip([low, high], 0.0, 1.0)
+                if column == score:
+                    low, high = np.clip([low, high], least, 1.0)
                 axis.plot([scale * low, scale * high], [y, y], color=MEAN, linewidth=1.6)
                 axis.plot(scale * row[column], y, "o", color=POINT, markersize=5)
             axis.set_yticks(range(len(names)), labels=names)
             axis.set_ylim(len(names) - 0.5, -0.5)
-            axis.set_xlabel(label)
+            axis.set_xlabel(name)
             if column == "mean_diff":
                 axis.axvline(0, color=ZERO, linewidth=0.8)
             elif analysis.chance is not None:
                 axis.axvline(analysis.chance, color=ZERO, linewidth=0.8, linestyle="--")
         n = int(rows["n_speakers"].min())
         figure.suptitle(
-            f"{f'{at}: ' if at else ''}95 % CI over {n} speakers (new people), T2; dashed: chance", fontsize=8
+            f"{f'{at}: ' if at else ''}95 % CI over {n} speakers (new people), T2"
+            f"{'' if analysis.chance is None else '; dashed: chance'}",
+            fontsize=8,
         )
-        suffix = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", str(at)) if several else ""
-        written += save(figure, out, f"speakers{suffix}")
+        written += save(figure, out, f"speakers{suffixes.get(str(at), '')}")
     return written
+
+
+def suffixes_of(names: Sequence[str]) -> dict[str, str]:
+    """What the files of some test sets end with: their names, with _ for what a file name should not hold.
+
+    Names that would then be the same are numbered: `t/1` and `t_1` are `-t_1` and `-t_1-2`.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = "-" + re.sub(r"[^A-Za-z0-9.+@_-]", "_", name)
+        number, suffix = 1, plain
+        while suffix.lower() in {other.lower() for other in found.values()}:
+            number += 1
+            suffix = f"{plain}-{number}"
+        found[name] = suffix
+    return found
 
 
 @contextmanager
@@ -216,7 +240,7 @@ def _estimation(analysis: Analysis) -> Iterator[tuple[tuple[str, ...], Figure]]:
                 axis.plot(told["mean"], y + 0.2, "o", color=MEAN, markersize=4)
         axis.set_yticks(range(len(pairs)), labels=labels)
         axis.set_ylim(len(pairs) - 0.5, -0.5)
-        axis.set_xlabel(f"difference in {points}" if scores.dv in SHARES else f"difference {points}")
+        axis.set_xlabel(f"difference in {points}" if range_of(scores.dv) else f"difference {points}")
         place_text = f" on {', '.join(place)}" if place else ""
         figure.suptitle(f"Paired differences{place_text}: blocks, mean and 95 % CI (unadjusted), T1", fontsize=8)
         yield place, figure
@@ -291,4 +315,4 @@ def _label(axis: Axes, names: list[str], title: str, chance: float | None) -> No
 
 
 def _axis_name(dv: str) -> str:
-    return dv.upper() if dv == "uar" else dv
+    return label(dv)

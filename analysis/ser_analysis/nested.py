@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ser_analysis import grouped, wording
-from ser_analysis.methods import assumptions, between_anova, lmm, rm_anova
+from ser_analysis.methods import assumptions, between_anova, icc, lmm, rm_anova
 from ser_analysis.methods.descriptives import summary
 from ser_analysis.methods.marginal_means import MEAN_COLUMNS, Cells
 from ser_analysis.output import Analysis, CellMeans, records
@@ -71,7 +71,8 @@ def analyse(
 
     varying = [factor for factor in factors if (rows.groupby(block)[factor].nunique() > 1).any()]
     sizes = rows.groupby(block).size()
-    icc = sum(told["icc"].values())
+    share = sum(told["icc"].values())
+    reach = icc.interval(table.y, table.fixed()[0], table.codes[block]) if plain else None
     analysis = Analysis(
         title,
         {
@@ -91,13 +92,14 @@ def analyse(
             "lmm_singular": told["singular"],
             f"{block}_icc": told["icc"][block],
         },
-        facts=[*facts, *_facts(rows, factors, varying, levels, block, sizes, icc, target, plain)],
+        facts=[*facts, *_facts(rows, factors, varying, levels, block, sizes, share, reach, target, plain)],
         cell_means=means,
         residuals=(fits, residual),
         block_effects=effects if told["icc"][block] > 0 else None,
     )
     if plain:
         analysis.content[f"lmm_{block}"] = analysis.content["lmm"]
+        analysis.content[f"{block}_icc_ci95"] = None if reach is None else list(reach)
     else:
         shares = ", ".join(f"{name} {wording.share(share)}" for name, share in told["icc"].items())
         analysis.facts.append(
@@ -106,7 +108,15 @@ def analyse(
     analysis.tables["descriptives"] = _descriptives(rows, dv, factors, levels, block, means)
     analysis.content["descriptives"] = records(analysis.tables["descriptives"])
     analysis.tables["lmm_variances"] = pd.DataFrame(
-        [{**row, "share": told["icc"].get(row["grp"], math.nan)} for row in told["varcomp"]]
+        [
+            {
+                **row,
+                "share": told["icc"].get(row["grp"], math.nan),
+                "share_ci95_low": reach[0] if reach and row["grp"] == block else math.nan,
+                "share_ci95_high": reach[1] if reach and row["grp"] == block else math.nan,
+            }
+            for row in told["varcomp"]
+        ]
     )
     if fitted.singular:
         none = [row["grp"] for row in told["varcomp"] if row["vcov"] == 0]
@@ -337,7 +347,8 @@ def _facts(
     levels: Sequence[Sequence[str]],
     block: str,
     sizes: pd.Series[int],
-    icc: float,
+    share: float,
+    reach: tuple[float, float] | None,
     target: str,
     plain: bool,
 ) -> list[str]:
@@ -359,11 +370,12 @@ def _facts(
             )
         )
     if plain:
-        worth = float((sizes / (1 + (sizes - 1) * icc)).sum())
+        worth = float((sizes / (1 + (sizes - 1) * share)).sum())
+        ends = "" if reach is None else f", 95 % CI [{wording.share(reach[0])}, {wording.share(reach[1])}]"
         facts.append(
-            f"{target}: ICC = {wording.share(icc)}: that share of the variance beside the factors lies between levels "
-            f"of {block}. For what does not vary within {block} the {len(rows)} rows are worth about {worth:.0f} "
-            "independent ones."
+            f"{target}: ICC = {wording.share(share)}{ends}: that share of the variance beside the factors lies between "
+            f"levels of {block}. For what does not vary within {block} the {len(rows)} rows are worth about "
+            f"{worth:.0f} independent ones."
         )
     constant = [factor for factor in factors if factor not in varying]
     if constant:

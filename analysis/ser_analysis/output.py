@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_analysis.scores import Array, Scores, rows_of
+from ser_analysis.scores import Array, Scores, range_of, rows_of
 from ser_analysis.wording import TARGETS, cut, number, p_value
 from ser_eval.run_folder import write_json, write_table, write_text
 
@@ -46,6 +46,22 @@ PRINTED = {
     "speaker_gaps": [
         "at", "model", "first", "second", "n_first", "n_second", "gap", "ci95_low", "ci95_high", "welch_p",
         "permutation_p", "smallest_possible_p",
+    ],
+    "rating_contrasts": [
+        "dv", "at", "a", "b", "planned", "n", "mean_diff", "ci95_low", "ci95_high", "t", "p", "p_holm",
+        "signflip_exact_p", "signflip_mc_p", "d_z", "nb_p", "nb_p_holm", "tost_p_holm",
+    ],
+    "rating_intervals": [
+        "at", "dv", "model", "n_clips", "n_speakers", "ccc", "ci95_low", "ci95_high", "simulated_coverage", "bca_low",
+        "bca_high", "percentile_low", "percentile_high",
+    ],
+    "rating_pairs": [
+        "at", "dv", "a", "b", "planned", "n_speakers", "mean_diff", "ci95_low", "ci95_high", "t", "df", "p", "p_holm",
+        "swap_p", "swap_p_holm", "simulated_coverage",
+    ],
+    "rating_gaps": [
+        "at", "dv", "model", "first", "second", "n_first", "n_second", "of_first", "of_second", "gap", "ci95_low",
+        "ci95_high", "welch_p", "permutation_p", "smallest_possible_p",
     ],
 }  # fmt: skip
 """Columns of the Markdown and LaTeX form of the widest tables; their CSV holds all."""
@@ -87,6 +103,13 @@ CAPTIONS = {
     "speaker_spread": "Worst and best speaker, and where the UAR of a new speaker would lie",
     "class_recalls": "Recall per class, worst first, with intervals over speakers",
     "speaker_gaps": "Gaps between groups of speakers (first - second); the unit is the speaker",
+    "rating_means": "CCC of the ratings, mean over blocks",
+    "rating_contrasts": "CCC of the ratings: paired contrasts over blocks, Holm within each score and test set",
+    "rating_intervals": "CCC of the ratings over speakers, all seeds' clips together, with the coverage that a "
+    "simulation found for a nominal 95 %",
+    "rating_pairs": "Differences of CCC over speakers (a - b), with the speaker-swap test",
+    "rating_spread": "Worst and best speaker by the CCC of their own clips, and where that of a new one would lie",
+    "rating_gaps": "Gaps of CCC between groups of speakers (first - second); the unit is the speaker",
     "mcnemar": "McNemar's test, which takes clips for independent",
     "published": "ANOVA rebuilt from published means and SDs",
     "assumptions": "Assumptions (reported, never used to choose a test)",
@@ -95,12 +118,16 @@ IN_REPORT = (
     "descriptives", "rm_anova", "sphericity", "pairs", "nadeau_bengio", "lmm_anova", "lmm_variances",
     "block_means_anova", "friedman", "anova_type3", "effect_sizes", "hc3_type3", "simple_effects", "published",
     "assumptions", "variance_components", "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls",
-    "speaker_gaps", "mcnemar",
+    "speaker_gaps", "rating_means", "rating_contrasts", "rating_intervals", "rating_pairs", "rating_spread",
+    "rating_gaps", "mcnemar",
 )  # fmt: skip
 """The tables that report.md shows; it names the others."""
 T2_TABLES = frozenset(
-    ("nadeau_bengio", "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls", "speaker_gaps")
-)
+    (
+        "nadeau_bengio", "speaker_intervals", "speaker_pairs", "speaker_spread", "class_recalls", "speaker_gaps",
+        "rating_intervals", "rating_pairs", "rating_spread", "rating_gaps",
+    )
+)  # fmt: skip
 """The tables about new speakers, whatever the blocks are."""
 OF_CLIPS = "of these clips"
 """Stands for a target where a test takes clips for independent, and so speaks of none."""
@@ -157,6 +184,8 @@ class Analysis:
     """What may not be concluded."""
     people: list[str] = field(default_factory=list)
     """What holds for new speakers, from the speakers themselves."""
+    ratings: list[str] = field(default_factory=list)
+    """Every dimension of ratings in short, both targets."""
     scores: Scores | None = None
     """For the figures; None for a between-groups analysis, whose units stand in `groups`."""
     groups: dict[str, list[float]] = field(default_factory=dict)
@@ -237,7 +266,8 @@ def write(out: Path, analysis: Analysis) -> list[Path]:
             ]
             if any(remark for _, _, remark in ends):
                 shown = shown.assign(ci95_low=[low for low, _, _ in ends], ci95_high=[high for _, high, _ in ends])
-                caption += " Intervals are cut at 0 and 1; the CSV and stats.json hold them uncut."
+                low, high = range_of(str(analysis.content["audit"]["dv"])) or (0.0, 1.0)
+                caption += f" Intervals are cut at {low:g} and {high:g}; the CSV and stats.json hold them uncut."
         printed[name] = f"{caption}\n\n{markdown(shown)}"
         write_text(keep(f"{name}.md"), printed[name])
         write_text(keep(f"{name}.tex"), latex(shown, caption=caption, label=f"tab:{name.replace('_', '-')}"))
@@ -285,6 +315,8 @@ def report(analysis: Analysis, tables: Mapping[str, str], figures: Sequence[Path
         parts += ["## Is A better than B, and by how much?", _bullets(analysis.findings)]
     if analysis.people:
         parts += ["## Would it hold for other people?", _bullets(analysis.people)]
+    if analysis.ratings:
+        parts += ["## Ratings in short", _bullets(analysis.ratings)]
     if analysis.omnibus:
         parts += ["## Analysis of variance", _bullets(analysis.omnibus)]
     parts += ["## Tables", *(text for name, text in tables.items() if name in IN_REPORT)]
@@ -354,6 +386,7 @@ def _escape(text: str) -> str:
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "|": r"\textbar{}",
         "<": r"$<$",
         ">": r"$>$",
     }

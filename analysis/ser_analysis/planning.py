@@ -176,7 +176,8 @@ def _speakers(file: Path, folder: Path, models: Sequence[str], difference: float
     tables = sorted(folder.glob(f"{STATS}/speaker_pairs.csv")) + sorted(folder.glob(f"{STATS}/*/speaker_pairs.csv"))
     if not tables:
         raise BadInput(
-            f"{folder / STATS}: no speaker_pairs.csv; run `ser stats {folder}` first (known speakers, two models)"
+            f"{folder / STATS}: no speaker_pairs.csv; run `ser stats {folder}` first (known speakers, two models with "
+            "UARs)"
         )
     questions, notes = [], []
     for source in tables:

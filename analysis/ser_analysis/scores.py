@@ -21,6 +21,8 @@ Codes = npt.NDArray[np.int64]
 
 SHARES = frozenset({"uar", "accuracy", "f1", "macro_f1", "weighted_f1", "micro_f1"})
 """Scores that live in [0, 1]: anything outside is refused, and differences are told in points (x 100)."""
+CCC = "ccc"
+"""The mean CCC over dimensions; `ccc_<dimension>` is that of one. They live in [-1, 1]."""
 EMPTY_LEVEL = "(empty)"
 
 
@@ -105,6 +107,18 @@ class Scores:
         return self.names.get(levels, "+".join(levels))
 
 
+def range_of(dv: str) -> tuple[float, float] | None:
+    """What a score can be; None where its name does not tell."""
+    if dv in SHARES:
+        return 0.0, 1.0
+    return (-1.0, 1.0) if is_ccc(dv) else None
+
+
+def is_ccc(dv: str) -> bool:
+    """Whether a score is a CCC, by its name."""
+    return dv == CCC or dv.startswith(f"{CCC}_")
+
+
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries."""
     names = [str(name) for name in table.columns]
@@ -152,12 +166,13 @@ def numbers(table: pd.DataFrame, column: str, source: str) -> pd.Series[float]:
         comma = re.fullmatch(r"\s*-?\d*,\d+\s*", value)
         hint = f"; decimals need a point: {value.strip().replace(',', '.')}" if comma else ""
         raise BadInput(f"{source}, line {_line(bad)}: {column} = {value!r} is not a number{hint}")
-    outside = ((values < 0) | (values > 1)).to_numpy()
-    if column in SHARES and outside.any():
-        raise BadInput(
-            f"{source}, line {_line(outside)}: {column} = {values[outside].iloc[0]:g} is outside [0, 1]; "
-            "divide percentages by 100"
-        )
+    if (ends := range_of(column)) is not None:
+        outside = ((values < ends[0]) | (values > ends[1])).to_numpy()
+        if outside.any():
+            raise BadInput(
+                f"{source}, line {_line(outside)}: {column} = {values[outside].iloc[0]:g} is outside "
+                f"[{ends[0]:g}, {ends[1]:g}]; divide percentages by 100"
+            )
     return values
 
 

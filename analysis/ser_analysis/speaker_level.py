@@ -182,7 +182,7 @@ def _retrained(runs: Runs | None, *, test: bool = False) -> dict[str, Any]:
 
 def gaps(at: str, model: str, groups: Sequence[str], values: Any) -> list[dict[str, Any]]:
     """Every pair of groups of speakers; none where a speaker's group is not known to be one of two or more."""
-    named = sorted({group for group in groups if group}, key=_group_order)
+    named = sorted({group for group in groups if group}, key=group_order)
     found = []
     for first, second in itertools.combinations(named, 2):
         chosen = np.array([group in (first, second) for group in groups])
@@ -192,7 +192,8 @@ def gaps(at: str, model: str, groups: Sequence[str], values: Any) -> list[dict[s
     return found
 
 
-def _group_order(group: str) -> tuple[int, str]:
+def group_order(group: str) -> tuple[int, str]:
+    """Sort key: the known groups first."""
     return (KNOWN_GROUPS.index(group) if group in KNOWN_GROUPS else len(KNOWN_GROUPS), group)
 
 
@@ -209,7 +210,7 @@ def sentences(
     told = []
     for row in intervals:
         n = int(row["n_speakers"])
-        reach = _reach(row, 1, "cannot be told: all speakers scored alike")
+        reach = reach_text(row, 1, "cannot be told: all speakers scored alike")
         told.append(f"{start}{row['model']}: UAR {row['uar']:.3f} for people like these {n} speakers, {reach}.")
     told += [start + pair_sentence(row) for row in pairs]
     for row in spreads:
@@ -241,12 +242,13 @@ def sentences(
     return told
 
 
-def _reach(row: Mapping[str, Any], scale: float, without: str) -> str:
+def reach_text(row: Mapping[str, Any], scale: float, without: str, *, least: float = 0.0) -> str:
+    """The interval over speakers, of a score (`scale` 1) cut at `least` and 1; `without` where there is none."""
     low, high = scale * row["ci95_low"], scale * row["ci95_high"]
     if math.isnan(low):
         return f"interval over speakers {without}"
     low, high = sorted((low, high))
-    ends = f"[{max(0.0, low):.3f}, {min(1.0, high):.3f}]" if scale == 1 else f"[{low:.2f}, {high:.2f}]"
+    ends = f"[{max(least, low):.3f}, {min(1.0, high):.3f}]" if scale == 1 else f"[{low:.2f}, {high:.2f}]"
     return f"95 % CI over speakers {ends}"
 
 
@@ -255,7 +257,7 @@ def _simultaneous(row: Mapping[str, Any]) -> str:
     return "" if math.isnan(low) else f" (over speakers {low:.3f} to {high:.3f}, for all classes at once)"
 
 
-def pair_sentence(row: Mapping[str, Any]) -> str:
+def pair_sentence(row: Mapping[str, Any], dv: str = "uar") -> str:
     """Who is ahead for new speakers, by how much, and whether that is shown."""
     flip = row["mean_diff"] < 0
     better, worse = (row["b"], row["a"]) if flip else (row["a"], row["b"])
@@ -263,7 +265,8 @@ def pair_sentence(row: Mapping[str, Any]) -> str:
     if wording.is_tie(row["mean_diff"]):
         n = row["n_speakers"]
         return f"{row['a']} and {row['b']} are equal on these {n} speakers; that shows no equality for others."
-    lead = f"{better} scores {wording.difference(scale * row['mean_diff'])} UAR points above {worse}, "
+    points = wording.unit(dv)[1]
+    lead = f"{better} scores {wording.difference(scale * row['mean_diff'])} {points} above {worse}, "
     swap = f"speaker-swap {wording.p_text(row['swap_p'])} (Holm {wording.p_text(row['swap_p_holm'])})"
     if math.isnan(row["p"]):
         return f"{lead}by the same amount for every speaker; {swap}."
@@ -276,7 +279,7 @@ def pair_sentence(row: Mapping[str, Any]) -> str:
     if shown != swapped:
         floor = 2 / 2 ** row["n_speakers"]
         verdict += f" The swap test disagrees; its floor with {row['n_speakers']} speakers is {floor:.2g}."
-    return f"{lead}{_reach(row, scale, 'not defined')}, {test}, {swap}. {verdict}{_anew(row, scale, shown)}"
+    return f"{lead}{reach_text(row, scale, 'not defined')}, {test}, {swap}. {verdict}{_anew(row, scale, shown)}"
 
 
 def _anew(row: Mapping[str, Any], scale: float, shown: bool) -> str:
@@ -293,10 +296,10 @@ def _anew(row: Mapping[str, Any], scale: float, shown: bool) -> str:
     return f"{text}."
 
 
-def gap_sentence(row: Mapping[str, Any]) -> str:
+def gap_sentence(row: Mapping[str, Any], dv: str = "uar") -> str:
     """The gap between two groups of speakers."""
     text = (
-        f"{row['model']}: {row['first']} minus {row['second']} speakers {100 * row['gap']:.2f} UAR points "
+        f"{row['model']}: {row['first']} minus {row['second']} speakers {100 * row['gap']:.2f} {wording.unit(dv)[1]} "
         f"({row['n_first']} and {row['n_second']} speakers"
     )
     if not math.isnan(row["ci95_low"]):
@@ -309,14 +312,15 @@ def gap_sentence(row: Mapping[str, Any]) -> str:
     return f"{text}: {'a gap is shown' if shown else 'no gap is shown, which does not show there is none'}."
 
 
-def best_and_next(rows: pd.DataFrame) -> list[str]:
-    """For the terminal: at each place the pair of the two highest UARs."""
+def best_and_next(rows: pd.DataFrame, dv: str = "uar") -> list[str]:
+    """For the terminal: at each place the pair of the two highest scores."""
+    score = "uar" if dv == "uar" else "ccc"
     lines = []
     for at, group in rows.groupby("at", sort=False):
-        means = {row[side]: row[f"uar_{side}"] for row in rows_of(group) for side in ("a", "b")}
+        means = {row[side]: row[f"{score}_{side}"] for row in rows_of(group) for side in ("a", "b")}
         top = set(sorted(means, key=lambda name: -means[name])[:2])
         lines += [
-            f"T2, best and next{' on ' + str(at) if at else ''}: {pair_sentence(row)}"
+            f"T2, best and next{' on ' + str(at) if at else ''}: {pair_sentence(row, dv)}"
             for row in rows_of(group)
             if {row["a"], row["b"]} == top
         ]

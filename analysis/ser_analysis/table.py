@@ -20,6 +20,8 @@ from ser_eval.errors import BadInput
 
 WHERE = frozenset({"test", "test_corpus", "condition"})
 """Within factors of these names say where a model is tested; models are compared within each of their levels."""
+SMALLEST_SPREAD = 1e-8
+"""Scores that spread less are refused: `wording.is_tie` takes differences below 1e-9 for rounding."""
 TARGET_OF_BLOCK = {
     **dict.fromkeys(("speaker", "actor"), "T2"),
     **dict.fromkeys(("corpus", "dataset", "data_set"), "T3"),
@@ -381,6 +383,11 @@ def _published(
 def _refuse_constant(rows: pd.DataFrame, dv: str, source: str) -> None:
     if np.ptp(rows[dv]) <= 1e-12 * max(1e-300, float(rows[dv].abs().max())):
         raise BadInput(f"{source}: every {dv} is {rows[dv].iloc[0]:g}; scores that do not vary cannot be compared")
+    if np.ptp(rows[dv]) < SMALLEST_SPREAD:
+        raise BadInput(
+            f"{source}: all {dv} lie within {np.ptp(rows[dv]):.2g} of each other; differences below a billionth are "
+            "taken for rounding, so give them in a smaller unit (multiplied by 1e9, say)"
+        )
 
 
 def _refuse_aliases(rows: pd.DataFrame, factors: Sequence[str], source: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ser_analysis.methods.descriptives import COLUMNS
-from ser_analysis.scores import SHARES, Scores, column_of, rows_of
+from ser_analysis.scores import CCC, Scores, column_of, is_ccc, range_of, rows_of
 
 TARGETS = {
     "T1": "this corpus: would another seed or split of the same corpus favour the same side?",
@@ -51,8 +51,24 @@ def number(value: float) -> str:
 
 
 def unit(dv: str) -> tuple[float, str]:
-    """Factor and name in which differences of a score are told: points (x 100) for scores in [0, 1]."""
-    return (100.0, f"{dv.upper() if dv == 'uar' else dv} points") if dv in SHARES else (1.0, f"of {dv}")
+    """Factor and name in which differences of a score are told: points (x 100) for scores in [0, 1] and CCCs."""
+    if range_of(dv) is None:
+        return 1.0, f"of {dv}"
+    if is_ccc(dv):
+        return 100.0, "CCC points" if dv == CCC else f"{dimension_of(dv)} CCC points"
+    return 100.0, f"{label(dv)} points"
+
+
+def label(dv: str) -> str:
+    """A score as a sentence or an axis calls it: `UAR`, `CCC`, `CCC of valence`."""
+    if dv == CCC or not is_ccc(dv):
+        return dv.upper() if dv in ("uar", CCC) else dv
+    return f"CCC of {dimension_of(dv)}"
+
+
+def dimension_of(dv: str) -> str:
+    """`valence` of `ccc_valence`."""
+    return dv.removeprefix(f"{CCC}_")
 
 
 def difference(value: float) -> str:
@@ -72,10 +88,11 @@ def is_tie(value: float) -> bool:
 
 def cut(low: float, high: float, dv: str) -> tuple[float, float, str]:
     """An interval of a mean within what the score can be, and a remark where that cut it; stats.json holds it uncut."""
-    if dv not in SHARES or not (low < 0 or high > 1):  # NaN is not cut
+    least, most = range_of(dv) or (-math.inf, math.inf)
+    if not (low < least or high > most):  # NaN is not cut
         return low, high, ""
-    ends = " and ".join(end for end, beyond in (("0", low < 0), ("1", high > 1)) if beyond)
-    return max(low, 0.0), min(high, 1.0), f" (cut at {ends})"
+    ends = " and ".join(f"{end:g}" for end, beyond in ((least, low < least), (most, high > most)) if beyond)
+    return max(low, least), min(high, most), f" (cut at {ends})"
 
 
 def place(at: str) -> str:
@@ -270,12 +287,14 @@ def friedman_sentence(content: dict[str, Any], at: str, target: str = "T1") -> s
     start = f"{target}{', ' + place(at) if at else ''}: Friedman, corrected for ties: "
     if math.isnan(corrected["chi2"]):
         return f"{start}not defined, since all ranks are tied."
+    iman = f"Iman-Davenport F({f['df1']}, {f['df2']}) = {f['F']:.2f}, {p_text(f['p'])}"
+    if math.isinf(f["F"]):
+        iman = "no Iman-Davenport F: the ranks are the same in every block"
     verdict = "the ranks differ" if corrected["p"] < ALPHA else "no difference of ranks is shown"
     return (
         f"{start}chi2({corrected['df']}) = {corrected['chi2']:.2f}, "
-        f"{p_text(corrected['p'])} (Iman-Davenport F({f['df1']}, {f['df2']}) = {f['F']:.2f}, "
-        f"{p_text(f['p'])}), W = {share(content['kendall_W'])}: {verdict}. Mean ranks differ by Nemenyi's test from a "
-        f"distance of {content['CD_nemenyi_05']:.2f}."
+        f"{p_text(corrected['p'])} ({iman}), W = {share(content['kendall_W'])}: {verdict}. Mean ranks differ by "
+        f"Nemenyi's test from a distance of {content['CD_nemenyi_05']:.2f}."
     )
 
 
@@ -326,7 +345,15 @@ def plain_pair(row: dict[str, Any], where: str, dv: str, people: dict[str, Any] 
     return f"{text} New people might be served better by either (T2: {why}; {fits})."
 
 
-def limits(*, fewest: int | None, cross_tested: bool, several_places: bool, compared: bool, planned: bool) -> list[str]:
+def limits(
+    *,
+    fewest: int | None,
+    cross_tested: bool,
+    several_places: bool,
+    compared: bool,
+    planned: bool,
+    ratings: bool = False,
+) -> list[str]:
     """What may not be concluded from an experiment.
 
     Args:
@@ -335,6 +362,7 @@ def limits(*, fewest: int | None, cross_tested: bool, several_places: bool, comp
         several_places: whether there are several test sets
         compared: whether models are compared
         planned: whether the comparisons were declared before
+        ratings: whether the score is a CCC
     """
     told = []
     if fewest is None:
@@ -357,8 +385,12 @@ def limits(*, fewest: int | None, cross_tested: bool, several_places: bool, comp
     if compared and fewest is not None:
         told.append(
             "T2 from the speakers takes the trained models as they are. That the same recipe, trained on other people, "
-            "would win again is a stronger claim: what stands as trained anew, and the Nadeau-Bengio test (in-domain), "
-            "are about it."
+            "would win again is a stronger claim: "
+            + (
+                "the Nadeau-Bengio test (in-domain) is about it."
+                if ratings
+                else "what stands as trained anew, and the Nadeau-Bengio test (in-domain), are about it."
+            )
         )
     if several_places:
         told.append("A lower score on another test set is domain shift and difficulty, not a worse corpus.")

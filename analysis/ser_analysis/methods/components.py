@@ -11,7 +11,7 @@ import pandas as pd
 from ser_analysis.scores import Array
 
 
-def run(part: pd.DataFrame) -> pd.DataFrame:
+def run(part: pd.DataFrame, dv: str = "uar") -> pd.DataFrame:
     """One row per model and test set: variances of split, training seed and rest, in squared units of the score.
 
     Model, for a full cross of splits and training seeds: score = mean + split + training seed + rest, all random and
@@ -20,11 +20,12 @@ def run(part: pd.DataFrame) -> pd.DataFrame:
     holds what training seeds do within a split. Assumes equal variances, not normality.
 
     Args:
-        part: columns name, place, split_sha256, train_seed and uar
+        part: columns name, place, split_sha256, train_seed and the score
+        dv: the score
     """
     rows = []
     for (name, place), group in part.groupby(["name", "place"], sort=True):
-        table = group.pivot_table(index="split_sha256", columns="train_seed", values="uar", aggfunc="mean")
+        table = group.pivot_table(index="split_sha256", columns="train_seed", values=dv, aggfunc="mean")
         y = table.to_numpy(dtype=float)
         row: dict[str, Any] = {
             "model": name,
@@ -40,7 +41,7 @@ def run(part: pd.DataFrame) -> pd.DataFrame:
                 {
                     **row,
                     "design": "nested",
-                    **nested([np.asarray(p, dtype=float) for _, p in group.groupby("split_sha256")["uar"]]),
+                    **nested([np.asarray(p, dtype=float) for _, p in group.groupby("split_sha256")[dv]]),
                 }
             )
     return pd.DataFrame(rows)
@@ -78,12 +79,12 @@ def _shares(variances: dict[str, float]) -> dict[str, float | str]:
     }
 
 
-def sentence(row: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any], points: str = "UAR points") -> str:
     """How much of the spread is the split's and how much the training's."""
     start = f"T1, {row['model']} on {row['at']}: the spread of runs "
     if math.isnan(row["sd_rest"]):
         return f"{start}cannot be divided: there is one split, or one run in each."
-    parts = [f"{100 * row['sd_split']:.2f} UAR points (SD) between splits"]
+    parts = [f"{100 * row['sd_split']:.2f} {points} (SD) between splits"]
     if not math.isnan(row["sd_train_seed"]):
         parts.append(f"{100 * row['sd_train_seed']:.2f} between training seeds")
         parts.append(f"{100 * row['sd_rest']:.2f} of both together")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from ser_analysis.scores import Array
 
@@ -31,9 +33,18 @@ def p_value(difference: Array, *, rng_seed: int = 0) -> float:
         for value in difference[1:]:
             sums = np.concatenate([sums + value, sums - value])
         return float((np.abs(sums) >= bar).mean())
-    rng = np.random.default_rng(rng_seed)
-    signs = rng.integers(0, 2, size=(DRAWS, n), dtype=np.int8) * 2.0 - 1.0
-    return (1 + int((np.abs(signs @ difference) >= bar).sum())) / (1 + DRAWS)
+    hits = 0
+    signs = _drawn(n, rng_seed)
+    for start in range(0, DRAWS, CHUNK):
+        part = signs[start : start + CHUNK].astype(np.float64)
+        hits += int((np.abs(part @ difference) >= bar).sum())
+    return (1 + hits) / (1 + DRAWS)
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, rng_seed: int) -> npt.NDArray[np.int8]:
+    """`DRAWS` patterns of n signs; the pairs of an analysis share them, so that they are drawn once."""
+    return np.random.default_rng(rng_seed).integers(0, 2, size=(DRAWS, n), dtype=np.int8) * np.int8(2) - np.int8(1)
 
 
 def max_t(differences: Array, *, rng_seed: int = 0) -> Array:

@@ -179,8 +179,8 @@ def run(
         ends = {
             "jackknife_t": (jackknife.low, jackknife.high) if jackknife else (math.nan, math.nan),
             "t": _t_of_speakers(clips, correct[m]) if whole else (math.nan, math.nan),
-            "studentised": _studentised(float(theta), own_error[m], boot, errors[:, m], share),
-            "bca": _bca(float(theta), clips, correct[m], boot, share),
+            "studentised": studentised(float(theta), own_error[m], boot, errors[:, m], share),
+            "bca": bca(float(theta), _deleted(clips, correct[m]), boot, share),
             "percentile": (quantile(boot, share, (1 - LEVEL) / 2), quantile(boot, share, (1 + LEVEL) / 2)),
         }
         for method, (low, high) in ends.items():
@@ -301,7 +301,16 @@ def _t_of_speakers(clips: Integers, correct: Integers) -> tuple[float, float]:
     return t_interval(float(values.mean()), sd / math.sqrt(n), n - 1) if sd > 1e-12 else (math.nan, math.nan)
 
 
-def _studentised(theta: float, error: float, boot: Array, errors: Array, share: Array) -> tuple[float, float]:
+def studentised(theta: float, error: float, boot: Array, errors: Array, share: Array) -> tuple[float, float]:
+    """95 % bootstrap-t interval (Efron & Tibshirani 1993, ch. 12.5); NaN where no standard error is above 0.
+
+    Args:
+        theta: the estimate
+        error: its standard error
+        boot: the estimate of each draw, (draws,)
+        errors: the standard error of each draw, (draws,)
+        share: how much each draw counts, adding up to 1
+    """
     told = errors > 1e-12
     if not error > 1e-12 or not told.any():
         return math.nan, math.nan
@@ -312,14 +321,21 @@ def _studentised(theta: float, error: float, boot: Array, errors: Array, share: 
     )
 
 
-def _bca(theta: float, clips: Integers, correct: Integers, boot: Array, share: Array) -> tuple[float, float]:
+def bca(theta: float, deleted: Array, boot: Array, share: Array) -> tuple[float, float]:
+    """95 % bias-corrected and accelerated bootstrap interval (Efron 1987); NaN where all is alike.
+
+    Args:
+        theta: the estimate
+        deleted: the estimate without each speaker in turn, (S,)
+        boot: the estimate of each draw, (draws,)
+        share: how much each draw counts, adding up to 1
+    """
     from scipy.stats import norm
 
     # Equal values count half; rounding must not decide what is equal.
     below = float(share[boot < theta - 1e-12].sum() + share[np.abs(boot - theta) <= 1e-12].sum() / 2)
     if not 0 < below < 1:
         return math.nan, math.nan
-    deleted = _deleted(clips, correct)
     d = deleted.mean() - deleted
     scale = float((d**2).sum())
     if not scale > 1e-24:
