@@ -2,6 +2,8 @@
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,18 @@ import pytest
 from hypothesis import settings
 
 import ser_scripts  # noqa: F401  installs the torchaudio guard before anything imports transformers
+
+FOREIGN = ("SER_IMAGE", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "WANDB_", "CLICOLOR")
+FURTHER = ("SER_RUNS", "SER_CACHE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "NO_COLOR", "FORCE_COLOR",
+           "TERMINAL_WIDTH", "MPLBACKEND", "PYTEST_ADDOPTS", "PYTHONWARNINGS")  # fmt: skip
+for _name in list(os.environ):  # tests do not see these; before anything is imported that reads them
+    if _name.startswith(FOREIGN) or _name in FURTHER:
+        del os.environ[_name]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"  # the servers of tests
+os.umask(0o022)
+if len(tempfile.gettempdir()) > 70 and os.access("/tmp", os.W_OK):
+    # sockets of torch's data loaders lie there, and the path of a socket has at most 107 characters
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=3000)
@@ -33,6 +47,14 @@ def ser_data() -> Path:
 def ser_models() -> Path:
     """Folder of real encoders, laid out by hub id; the test is skipped where there is none."""
     return _folder("SER_MODELS", "real encoders (openai/whisper-tiny.en, ...)", "download them by hub id")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _narrow_terminal() -> Iterator[None]:
+    """Usage errors are wrapped alike, whatever the terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        yield
 
 
 @pytest.fixture(autouse=True)

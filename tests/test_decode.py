@@ -5,6 +5,8 @@ import os
 import stat
 import struct
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -243,6 +245,31 @@ def test_processes_are_started_only_when_it_pays(
     monkeypatch.setattr(decode, "ProcessPoolExecutor", Recorder)
     assert list(decode.in_order(abs, range(items), workers=workers)) == list(range(items))
     assert started == (["spawn"] if pooled else [])
+
+
+@pytest.mark.parametrize(("patience", "sent"), [(60.0, 0), (0.05, 1), (0.0, 100)])
+def test_unless_told_this_process_begins_alone(monkeypatch: pytest.MonkeyPatch, patience: float, sent: int) -> None:
+    monkeypatch.setattr(decode, "_ALONE_SECONDS", patience)
+    monkeypatch.setattr(decode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    to_pool: list[int] = []
+    true = decode._pooled
+
+    def pooled(pool: ProcessPoolExecutor, function: object, items: Sequence[int]) -> Iterator[int]:
+        to_pool.extend(items)
+        return true(pool, abs, items)
+
+    def slow(number: int) -> int:
+        time.sleep(0.01)
+        return number
+
+    monkeypatch.setattr(decode, "_pooled", pooled)
+    seen: list[tuple[int, int]] = []
+    results = decode.in_order(slow, range(100), progress=lambda done, total: seen.append((done, total)))
+    assert list(results) == list(range(100))
+    assert seen == [(number, 100) for number in range(1, 101)]
+    assert to_pool == list(range(100 - len(to_pool), 100))
+    assert len(to_pool) >= sent
+    assert (len(to_pool) < 100) == (patience > 0)
 
 
 def test_a_worker_that_dies_is_an_error() -> None:

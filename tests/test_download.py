@@ -133,7 +133,7 @@ def send(
         if only is not None:
             handler.close_connection = True
             if then == "stall":
-                site.gate.wait(5)
+                site.gate.wait(60)
         return None
 
     return answer
@@ -354,7 +354,7 @@ def test_a_stalled_connection_is_given_up_and_taken_up_again(site: Site, tmp_pat
     url = site.put("a", BODY, send(only=MIDDLE, then="stall"))
     started = time.monotonic()
     assert get(url, tmp_path / "a").path.read_bytes() == BODY
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert site.ranges()[1] == f"bytes={MIDDLE}-"
 
 
@@ -1132,7 +1132,7 @@ def test_a_download_that_is_killed_goes_on_where_it_was(site: Site, tmp_path: Pa
     one = source(entry(site, "emodb.zip", body, send(only=1_000_000, then="stall")))
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, one.model_dump_json(), str(tmp_path / "emodb")])
     part = tmp_path / "emodb.partial/archives/emodb.zip.part"
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while not (part.is_file() and part.stat().st_size >= 500_000) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -207,6 +207,7 @@ def test_finished_runs_of_an_older_spec_stay_finished(
         run("train", file, "--device", "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("way", ["lora", "gradual"])
 def test_parts_of_a_real_encoder_learn_from_real_speech(

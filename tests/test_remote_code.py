@@ -556,6 +556,7 @@ def test_init_from_needs_the_flag_too(place: Path, capsys: Any) -> None:
     assert not (place / "witness").exists()
 
 
+@pytest.mark.slow
 def test_parallel_runs_without_a_home_leave_no_code_behind(place: Path) -> None:
     experiment = read_json(place / "mini.json")
     write_json(place / "mini.json", {**experiment, "seeds": [0, 1]})

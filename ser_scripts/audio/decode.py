@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from itertools import islice
@@ -45,6 +46,8 @@ _MP3_KBITS = (
     (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1, layer III
 )
 _BATCH = 256
+_ALONE_SECONDS = 2.0
+"""About what it takes until processes that import what they need have earned their start."""
 
 
 class UnreadableAudio(BadInput):
@@ -116,7 +119,7 @@ def in_order(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """`function` of every item, in the order of the items, in several processes when there are many.
+    """`function` of every item, in the order of the items, in several processes when there is much to do.
 
     Processes, not threads: soundfile's decoding does not get faster with threads (measured). They are spawned, since
     forking a process that holds torch's threads can hang.
@@ -124,20 +127,34 @@ def in_order(
     Args:
         function: a module-level function, so that it can be sent to a process
         items: what it is called with; at most 256 results are held at once
-        workers: number of processes; one per available core when None, 1 works in this process
+        workers: number of processes; 1 works in this process. When None, this process works alone for the first two
+            seconds, after which the rest is done by one per available core.
         progress: called after each item
 
     Raises:
         BadInput: if a worker process dies
     """
+    yield from _counted(_results(function, items, workers), len(items), progress)
+
+
+def _results(function: Callable[[Item], Result], items: Sequence[Item], workers: int | None) -> Iterator[Result]:
+    start = 0
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers <= 1 or len(items) < _BATCH // 4:
-        yield from _counted(map(function, items), len(items), progress)
+        spent = 0.0
+        while workers > 1 and start < len(items) and spent < _ALONE_SECONDS:
+            begun = time.monotonic()
+            result = function(items[start])
+            spent += time.monotonic() - begun  # the caller's own work between two items does not count
+            start += 1
+            yield result
+    rest = items[start:]
+    if workers <= 1 or len(rest) < _BATCH // 4:
+        yield from map(function, rest)
         return
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(rest)), mp_context=get_context("spawn")) as pool:
         try:
-            yield from _counted(_pooled(pool, function, items), len(items), progress)
+            yield from _pooled(pool, function, rest)
         except BrokenProcessPool:
             raise BadInput(
                 "a process that read audio ended early: out of memory, or a script that starts without "

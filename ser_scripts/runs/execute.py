@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ser_eval import run_folder
 from ser_scripts.errors import BadInput, Finding
-from ser_scripts.files import writable_folder
+from ser_scripts.files import guarded, held, writable_folder
 from ser_scripts.manifest import Manifest
 from ser_scripts.ratings import clip_columns
 from ser_scripts.runs.changes import changed_clips, differences
@@ -118,7 +117,7 @@ def execute_plan(plan: Plan, folders: Folders, options: Options, say: Callable[[
         else:
             todo.append(_Job(run, identity, _needed(run, plan), prepared, trained=finished))
     check_models([job.run for job in todo if not job.trained], folders, device=options.device)
-    with FileLock(_locks(root) / "experiment.lock"):
+    with guarded(folders.runs):
         write_plan(root, plan)
         write_clips(root, list(plan.manifests.values()))
     if outcomes:
@@ -263,24 +262,10 @@ def _refresh_words(run: Run, folders: Folders) -> None:
         run_folder.write_json(file, record | words)
 
 
-def _locks(root: Path) -> Path:
-    return writable_folder(root / ".locks", remedy="set SER_RUNS")
-
-
-@contextlib.contextmanager
-def _lock(run: Run, folders: Folders) -> Iterator[None]:
+def _lock(run: Run, folders: Folders) -> contextlib.AbstractContextManager[None]:
     """Hold one run; another process that holds it is an error at once."""
-    lock = FileLock(_locks(folders.runs / run.experiment.name) / f"{digest(_below(run))[:16]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BadInput(
-            f"{folders.runs / run.folder}: another process is training this run; wait for it, or stop it first"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    busy = f"{folders.runs / run.folder}: another process is training this run; wait for it, or stop it first"
+    return held(folders.runs, run.folder.as_posix(), busy=busy)
 
 
 def _below(run: Run) -> str:
