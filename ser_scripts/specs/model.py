@@ -225,6 +225,18 @@ class EarlyStoppingSpec(Spec):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class WeightAverageSpec(Spec):
+    """Test a running average of the weights instead of the last ones: an exponential moving average over the updates.
+
+    After n averaged updates the decay is (1 + n) / (10 + n) at most, so that an average is never mostly its start.
+    """
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """What stays of the average at each update; 0.999 looks back over some 1000 updates."""
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all updates before the average begins; until then the weights count as they are."""
+
+
 class CompileSpec(Spec):
     """Compile the layers of the encoder for training, for batches of a few lengths only."""
 
@@ -259,6 +271,10 @@ class TrainingSpec(Spec):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all updates over which the learning rate rises from 0."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    # left out where it is absent, so that runs without it stay the same runs
+    weight_average: WeightAverageSpec | None = Field(None, exclude_if=lambda own: own is None)
+    """Validate, select, test and save an exponential moving average of the weights; memory for one more copy of the
+    trained ones."""
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1, strict=True)] = "epoch"
     """Evaluate on the validation side every epoch, or every n updates."""
     select: Literal["val_uar", "val_accuracy", "val_loss", "val_ccc", "last"] = "val_uar"
@@ -298,6 +314,9 @@ class TunedOn(Spec):
     """As the corpus names them; an empty text stands for clips without a speaker."""
     manifest_sha256: str
     """The corpus as it was then."""
+    recordings: tuple[str, ...] = ()
+    """Some recordings of each of these speakers, as the first digits of their `audio_sha256`, by which they are known
+    under another name of the corpus, too."""
 
 
 class ModelSpec(Spec):
@@ -355,6 +374,12 @@ class ModelSpec(Spec):
             for name in ("encoder", "all_but_last", "gradual"):
                 if getattr(self.freeze, name) not in (None, False):
                     raise ValueError(f"'adapter' freezes the encoder itself, so 'freeze.{name}' has no effect")
+        dtype = getattr(self.encoder, "dtype", "float32")
+        if self.training.weight_average is not None and dtype != "float32" and not self.freeze.encoder:
+            raise ValueError(
+                f"'training.weight_average' needs weights in float32: in {dtype} the steps of an average round to "
+                "nothing. Leave 'encoder.dtype' out; 'training.precision' may be 'bf16'"
+            )
         if self.freeze.encoder and self.training.layer_decay is not None:
             raise ValueError("'training.layer_decay' has no effect with 'freeze.encoder'; take it out")
         window, cut = self.window_seconds, self.training.max_seconds
@@ -417,11 +442,6 @@ class ModelSpec(Spec):
             "head.batch_norm": self.head.batch_norm,
             "head.temperature": self.head.temperature,
             "loss.kind 'focal'": self.loss.kind == "focal",
-            "adapter": self.adapter is not None,
-            "ratings": self.ratings is not None,
-            "adversary": self.adversary is not None,
-            "freeze.gradual": self.freeze.gradual is not None,
-            "training.layer_decay": training.layer_decay is not None,
             "encoder.max_seconds": self.window_seconds is not None,
             "training.accumulation": training.accumulation != 1,
             f"training.precision '{training.precision}'": training.precision != "fp32",
@@ -429,8 +449,21 @@ class ModelSpec(Spec):
             "training.max_seconds": training.max_seconds is not None,
             "training.gradient_checkpointing": training.gradient_checkpointing,
             "training.torch_compile": training.torch_compile is not None,
+            "training.weight_average": training.weight_average is not None,
             "init_from": self.init_from is not None,
         }
+        of_training = {
+            "adapter": self.adapter is not None,
+            "adversary": self.adversary is not None,
+            "freeze.gradual": self.freeze.gradual is not None,
+            "training.layer_decay": training.layer_decay is not None,
+        }
+        for what, wrong in of_training.items():
+            if wrong:
+                raise ValueError(
+                    f"{what} does not go with a frozen encoder, of which nothing is trained; leave it out, or take "
+                    "'encoder.frozen' out, so that the encoder is"
+                )
         for what, wrong in faults.items():
             if wrong:
                 raise ValueError(

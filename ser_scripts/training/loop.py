@@ -35,6 +35,7 @@ from ser_eval.run_folder import HISTORY
 from ser_scripts.errors import Finding
 from ser_scripts.modeling.model import SerModel
 from ser_scripts.specs.model import TrainingSpec
+from ser_scripts.training.averaging import WeightAverage
 from ser_scripts.training.clock import duration
 from ser_scripts.training.compiling import Compiled, uncompiled
 from ser_scripts.training.data import (
@@ -52,6 +53,7 @@ from ser_scripts.training.history import (
     LAST,
     Evaluation,
     Trained,
+    rating_scores,
     read_history,
     select,
     should_stop,
@@ -168,6 +170,11 @@ def updates_per_epoch(items: int, spec: TrainingSpec) -> int:
     return math.ceil(math.ceil(items / spec.batch_size) / spec.accumulation)
 
 
+def all_updates(items: int, spec: TrainingSpec) -> int:
+    """Updates in all epochs of so many items."""
+    return math.ceil(spec.epochs * updates_per_epoch(items, spec))
+
+
 class SerTrainer(Trainer):  # type: ignore[misc]
     """The HF Trainer with explicit seeds, length-grouped batches, and evaluation in order."""
 
@@ -217,6 +224,10 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         self.lr_scheduler: Any
         self.control: Any
         super().__init__(model=model, args=args, train_dataset=training, eval_dataset=validation.clips)
+        self.average: WeightAverage | None = None
+        if spec.weight_average is not None:
+            self.average = WeightAverage(model, spec.weight_average, updates=all_updates(len(training), spec))
+            self.add_callback(_Average(self.average))
         self.remove_callback(PrinterCallback)
         self.add_callback(_StopOnHistory(self))
         if "tensorboard" in spec.track:
@@ -259,6 +270,16 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             self.lr_scheduler = LambdaLR(self.optimizer, factors)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.average is not None:
+            self.average.save(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.average is not None and checkpoint is not None:
+            self.average.load(Path(checkpoint))
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -359,6 +380,10 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Evaluate on the validation side: one row of history.csv, and the weights when they are the best so far."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            return self._evaluate_weights(metric_key_prefix)
+
+    def _evaluate_weights(self, metric_key_prefix: str) -> dict[str, float]:
         clips = self.validation.clips
         rated: list[NDArray[np.float32]] = []
         with uncompiled(self.compiled):
@@ -419,16 +444,11 @@ class SerTrainer(Trainer):  # type: ignore[misc]
         return measured
 
     def _rating_scores(self, rated: Sequence[NDArray[np.float32]]) -> list[tuple[str, float]]:
-        """Of the rated validation clips: the mean CCC, and CCC and RMSE of each dimension."""
-        scores: list[tuple[str, float]] = []
-        for predicted in rated:
-            truth = np.array([clip.ratings for clip in self.validation.clips], dtype=np.float64)
-            for number, name in enumerate(self.model.dimensions):
-                known = ~np.isnan(truth[:, number])
-                pair = truth[known, number], predicted[known, number].astype(np.float64)
-                scores += [(f"val_ccc_{name}", metrics.ccc(*pair)), (f"val_rmse_{name}", math.sqrt(metrics.mse(*pair)))]
-        cccs = [value for name, value in scores if name.startswith("val_ccc_")]
-        return [("val_ccc", sum(cccs) / len(cccs)), *scores] if cccs else []
+        """Those of `history.rating_scores`; none without ratings."""
+        if not rated:
+            return []
+        truth = np.array([clip.ratings for clip in self.validation.clips], dtype=np.float64)
+        return rating_scores(self.model.dimensions, truth, rated[0])
 
     def _adversary_scores(self) -> list[tuple[str, float]]:
         """Cross-entropy and accuracy of the adversary on the training clips since the last evaluation."""
@@ -465,6 +485,17 @@ class SerTrainer(Trainer):  # type: ignore[misc]
             return ""
         seconds = (time.monotonic() - self._started) / done * (self.state.max_steps - self.state.global_step)
         return f"  at most {duration(seconds)} left"
+
+
+class _Average(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        self.average.update(state.global_step)
+        return control
 
 
 class _StopOnHistory(TrainerCallback):  # type: ignore[misc]
@@ -589,8 +620,7 @@ def train(
     )
     if history:
         report(f"resumes after epoch {history[-1].epoch:g} (step {history[-1].step})")
-    updates = math.ceil(spec.epochs * updates_per_epoch(len(training), spec))
-    finished = bool(history) and history[-1].step >= updates
+    finished = bool(history) and history[-1].step >= all_updates(len(training), spec)
     stopped = should_stop(history, spec.early_stopping) or bool(history and stop and stop(history))
     if not finished and not stopped:
         with nullcontext() if compiled is None else compiled.running():
