@@ -194,6 +194,7 @@ def test_grid_is_every_combination_in_a_fixed_order() -> None:
         ({"features": {"kind": "mfcc", "statistics": ["mean", "mean"]}}, "'mean' stands there twice"),
         ({"training": {"inner_folds": 3}}, "'inner_folds' has no effect with the search 'validation'"),
         ({"training": {"epochs": 3}}, "training.epochs: unknown key"),
+        ({"ratings": {}}, "'ratings' does not go with a classical model, which predicts classes alone"),
         ({"factors": {"seed": 1}}, "'seed' is a column of results.csv already"),
     ],
 )

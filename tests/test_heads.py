@@ -12,9 +12,10 @@ from torch import nn
 
 from ser_scripts.errors import Finding
 from ser_scripts.modeling.losses import soft_cross_entropy
+from ser_scripts.modeling.ratings import ratings_loss
 from ser_scripts.specs.model import EarlyStoppingSpec, HeadSpec, LossSpec, TrainingSpec
 from ser_scripts.training import heads
-from ser_scripts.training.heads import Frames, HeadJob, Inputs, TrainedHead, head_logits, train_heads
+from ser_scripts.training.heads import Frames, HeadJob, Inputs, Rated, TrainedHead, head_logits, train_heads
 from ser_scripts.training.schedules import schedule
 from ser_scripts.training.seeding import derive
 
@@ -115,7 +116,7 @@ def test_more_linear_heads_than_go_into_a_group_with_dropout_and_unequal_stops()
 class Plain(nn.Module):
     """A head as anybody would write it; masks of dropout are given."""
 
-    def __init__(self, head: HeadSpec, width: int, layers: int | None) -> None:
+    def __init__(self, head: HeadSpec, width: int, layers: int | None, outputs: int = NUM_LABELS) -> None:
         super().__init__()
         self.head = head
         self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers else None
@@ -123,16 +124,19 @@ class Plain(nn.Module):
         self.first = nn.Linear(width, head.hidden) if inner else None
         frames = head.kind == "frame_mlp"
         self.norm = nn.LayerNorm(head.hidden if frames else width) if frames or head.layer_norm else nn.Identity()
-        self.last = nn.Linear(head.hidden if inner else width, NUM_LABELS)
+        self.last = nn.Linear(head.hidden if inner else width, outputs)
 
-    def start(self, seed: int, bounds: dict[str, float]) -> None:
+    def start(self, seed: int, bounds: dict[str, float], prefix: str = "") -> None:
         for module, names in ((self.first, ("w1", "b1")), (self.last, ("w", "b"))):
             for tensor, name in zip(module.parameters() if module else (), names, strict=False):
                 shape = tensor.T.shape if name.startswith("w") else tensor.shape
-                generator = torch.Generator().manual_seed(derive("init", seed, name))
+                generator = torch.Generator().manual_seed(derive("init", seed, prefix + name))
                 bound = bounds.get(name, module.in_features**-0.5)  # type: ignore[union-attr]
                 values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
                 tensor.data.copy_(values.T if name.startswith("w") else values)
+        if prefix:
+            self.last.weight.data.mul_(0.1)
+            self.last.bias.data.fill_(0.5)  # of ratings: the middle of the scale
 
     def forward(self, x: torch.Tensor, masks: list[torch.Tensor], lengths: list[int] | None = None) -> torch.Tensor:
         head = self.head
@@ -168,7 +172,23 @@ def ordinary(
     targets: NDArray[np.float32],
     bounds: dict[str, float] | None = None,
 ) -> Plain:
-    """The loop of a textbook: modules, autograd, torch's AdamW, the same clips in the same order."""
+    """A head for classes alone, trained by `loop`."""
+    return loop(inputs, one, head, training, targets, bounds)[""]
+
+
+def loop(
+    inputs: Inputs,
+    one: HeadJob,
+    head: HeadSpec,
+    training: TrainingSpec,
+    targets: NDArray[np.float32],
+    bounds: dict[str, float] | None = None,
+    rated: Rated | None = None,
+) -> dict[str, Plain]:
+    """The loop of a textbook: modules, autograd, torch's AdamW, the same clips in the same order.
+
+    Gives the heads by the prefix of their weights; those of classes and of ratings share layer weights.
+    """
     rows = torch.from_numpy(one.train)
     if isinstance(inputs, Frames):
         frames = [torch.from_numpy(inputs.values[a:b]).float() for a, b in pairwise(inputs.starts)]
@@ -179,10 +199,15 @@ def ordinary(
         own = torch.from_numpy(inputs) if one.layer is None else torch.from_numpy(inputs[:, one.layer])
         clips = list((own - own[rows].mean(0)) / own[rows].std(0, correction=0))
         width, layers = inputs.shape[2], inputs.shape[1] if one.layer is None else None
-    model = Plain(head, width, layers)
-    model.start(one.seed, bounds or {})
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim == 1]
+    models = {"": Plain(head, width, layers)} if rated is None or not rated.spec.only else {}
+    if rated is not None:
+        models["rating_"] = Plain(head, width, layers, rated.values.shape[1])
+        models["rating_"].layer_weights = next(iter(models.values())).layer_weights
+    for prefix, model in models.items():
+        model.start(one.seed, bounds or {}, prefix)
+    parameters = list(nn.ModuleList(models.values()).parameters())
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim == 1]
     groups = [{"params": matrices, "weight_decay": one.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=one.learning_rate)
     size = training.batch_size
@@ -194,7 +219,7 @@ def ordinary(
     step = 0
     for epoch in range(int(training.epochs)):
         order = np.random.Generator(np.random.PCG64(derive("order", one.seed, epoch))).permutation(one.train)
-        dropout = heads.Dropout(one.seed, epoch, head.dropout)
+        dropouts = {prefix: heads.Dropout(one.seed, epoch, head.dropout, prefix) for prefix in models}
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             for group in optimiser.param_groups:
@@ -203,35 +228,57 @@ def ordinary(
             lengths = [len(clip) for clip in picked] if isinstance(inputs, Frames) else None
             x = torch.cat(picked) if lengths else torch.stack(picked)
             widths = {"linear": [width], "mlp": [width, head.hidden], "frame_mlp": [head.hidden]}[head.kind]
-            masks = [dropout.mask(len(x), one_width) for one_width in widths] if head.dropout else []
-            loss = soft_cross_entropy(
-                model(x, masks, lengths),
-                torch.from_numpy(targets[batch]),
-                weights=torch.from_numpy(one.class_weights),
-                label_smoothing=0.1,
-            )
+            loss = torch.zeros(())
+            for prefix, model in models.items():
+                masks = [dropouts[prefix].mask(len(x), one_width) for one_width in widths] if head.dropout else []
+                outputs = model(x, masks, lengths)
+                loss = loss + head.l2 * model.l2()
+                if prefix:
+                    assert rated is not None
+                    wanted = torch.from_numpy(rated.values[batch]).float()
+                    loss = loss + rated.spec.weight * ratings_loss(outputs, wanted, rated.spec)
+                else:
+                    loss = loss + soft_cross_entropy(
+                        outputs,
+                        torch.from_numpy(targets[batch]),
+                        weights=torch.from_numpy(one.class_weights),
+                        label_smoothing=0.1,
+                    )
             optimiser.zero_grad()
-            (loss + head.l2 * model.l2()).backward()
-            for parameter in model.parameters():
+            loss.backward()
+            for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             step += 1
-    return model
+    return models
 
 
 def agree(found: TrainedHead, model: Plain) -> None:
-    expected = {"w": model.last.weight.T, "b": model.last.bias}
-    if model.first is not None:
-        expected |= {"w1": model.first.weight.T, "b1": model.first.bias}
-    if "norm_w" in found.weights:
-        expected |= {"norm_w": model.norm.weight, "norm_b": model.norm.bias}
-    if model.layer_weights is not None:
-        expected["layer_weights"] = model.layer_weights
+    agree_all(found, {"": model})
+
+
+def agree_all(found: TrainedHead, models: dict[str, Plain]) -> None:
+    expected = {
+        name if name == "layer_weights" else prefix + name: value
+        for prefix, model in models.items()
+        for name, value in weights_of(model, normed=f"{prefix}norm_w" in found.weights).items()
+    }
     assert found.weights.keys() == {*expected, "mean", "scale"}
     for name, value in expected.items():
         np.testing.assert_allclose(found.weights[name], value.detach().numpy(), atol=1e-5, err_msg=name)
+
+
+def weights_of(model: Plain, *, normed: bool) -> dict[str, torch.Tensor]:
+    expected = {"w": model.last.weight.T, "b": model.last.bias}
+    if model.first is not None:
+        expected |= {"w1": model.first.weight.T, "b1": model.first.bias}
+    if normed:
+        expected |= {"norm_w": model.norm.weight, "norm_b": model.norm.bias}
+    if model.layer_weights is not None:
+        expected["layer_weights"] = model.layer_weights
+    return expected
 
 
 FORMS = {

@@ -347,7 +347,10 @@ BASE = {"name": "m", "encoder": {"model_path_or_name": "x"}}
         ({"ratings": {"dimensions": ["valence", "valence"]}}, "stands there twice"),
         ({"ratings": {"beta": 0.2}}, "'beta' belongs to the loss 'smooth_l1'"),
         ({"ratings": {"loss": "rmse"}}, "'ccc', 'mse' or 'smooth_l1'"),
-        ({"encoder": {"model_path_or_name": "x", "frozen": True}, "ratings": {}}, "ratings does not go with a frozen"),
+        (
+            {"encoder": {"model_path_or_name": "x", "frozen": True}, "adversary": {"kind": "speaker"}},
+            "adversary does not go with a frozen encoder, of which nothing is trained; leave it out, or take 'encoder",
+        ),
         ({"adversary": {"kind": "age"}}, "'speaker' or 'gender'"),
         ({"adversary": {"kind": "gender"}, "freeze": {"encoder": True}}, "'adversary' has no effect with"),
     ],

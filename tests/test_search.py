@@ -14,6 +14,7 @@ from ser_scripts.errors import BadInput
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.experiment import ExperimentSpec
 from ser_scripts.specs.model import ModelSpec
+from ser_scripts.specs.ratings import RatingsSpec
 from ser_scripts.specs.search import (
     FIXED,
     Choices,
@@ -79,6 +80,14 @@ def test_what_a_frozen_encoder_cannot_do_is_named() -> None:
         check({"pooling.kind": {"kind": "categorical", "choices": ["mean", "ecapa"]}}, FROZEN)
 
 
+def test_trials_are_compared_by_what_the_model_predicts() -> None:
+    only = FROZEN.model_copy(update={"ratings": RatingsSpec(only=True)})
+    with pytest.raises(BadInput, match=r"search.metric is 'val_ccc', but model 'f' predicts no ratings"):
+        check({"training.learning_rate": RATE}, FROZEN, metric="val_ccc")
+    with pytest.raises(BadInput, match=r"'val_uar', but model 'f' predicts ratings only; set it to 'val_ccc'"):
+        check({"training.learning_rate": RATE}, only)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -95,7 +104,7 @@ def test_what_a_frozen_encoder_cannot_do_is_named() -> None:
         ({"parameters": {"a": {"kind": "choice", "choices": [1]}}}, "valid: 'float', 'int', 'categorical'"),
         ({"num_trials": 0}, "num_trials: 0 is not valid"),
         ({"amount_of_training_data": 0}, "amount_of_training_data: 0 is not valid"),
-        ({"metric": "test_uar"}, "'val_uar' or 'val_loss'"),
+        ({"metric": "test_uar"}, "'val_uar', 'val_loss' or 'val_ccc'"),
         ({"sampler": "grid"}, "a grid needs 'points'"),
         ({"sampler": "random", "startup_trials": 3}, "'startup_trials' has no effect"),
         ({"parameters": {"a": {**RATE, "points": 3}}}, "'points' has no effect with the sampler 'tpe'"),

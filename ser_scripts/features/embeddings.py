@@ -135,7 +135,7 @@ def open_embeddings(
         device: where the encoder runs
         workers: threads on a CPU; one per core when None. The values do not depend on it.
         progress: called with (clips done, clips to do)
-        report: told when a batch on a GPU is halved, since it does not fit into memory
+        report: told when batches on a GPU are halved, since one does not fit into memory
 
     Raises:
         BadInput: the cache cannot be written
@@ -245,8 +245,7 @@ def _run(
 
     encoder.eval().to(device)
     if device != "cpu":
-        for batch in batches([len(clip) for clip in clips], int(BATCH_SECONDS * encoder.sample_rate_hz)):
-            yield from _fitting(encoder, [clips[number] for number in batch], kept, device, report)
+        yield from _batchwise(encoder, clips, int(BATCH_SECONDS * encoder.sample_rate_hz), kept, device, report)
         return
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -279,29 +278,35 @@ def _one(encoder: Any, clip: NDArray[np.float32], kept: Kept, device: str) -> ND
     return _several(encoder, [clip], kept, device)[0]
 
 
-def _fitting(
-    encoder: Any, clips: Sequence[NDArray[np.float32]], kept: Kept, device: str, report: Callable[[str], None]
-) -> list[NDArray[Any]]:
-    """Values of each clip of a batch, which is halved as often as it does not fit into memory."""
-    import torch
+def _batchwise(
+    encoder: Any,
+    clips: Sequence[NDArray[np.float32]],
+    limit: int,
+    kept: Kept,
+    device: str,
+    report: Callable[[str], None],
+) -> Iterator[NDArray[Any]]:
+    """Values of each clip, heard in batches of `limit` samples; after one that does not fit into memory, of fewer."""
+    from ser_scripts.training.memory import half, is_out_of_memory
 
-    from ser_scripts.training.memory import is_out_of_memory
-
-    try:
-        return _several(encoder, clips, kept, device)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    # behind the handler, whose traceback would keep the batch in memory
-    if len(clips) == 1:
-        seconds = len(clips[0]) / encoder.sample_rate_hz
-        raise Finding(f"a clip of {seconds:.1f} s does not fit into the memory of '{device}'; use --device cpu")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = (len(clips) + 1) // 2
-    report(f"out of memory: {len(clips)} clips at once do not fit in embedding; these go {half} at once")
-    parts = (clips[:half], clips[half:])
-    return [values for part in parts for values in _fitting(encoder, part, kept, device, report)]
+    rate_hz = encoder.sample_rate_hz
+    for batch in batches([len(clip) for clip in clips], limit):
+        part = clips[batch.start : batch.stop]
+        try:
+            yield from _several(encoder, part, kept, device)
+            continue
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        seconds = len(part[0]) / rate_hz
+        single = f"a clip of {seconds:.1f} s does not fit into the memory of '{device}'; use --device cpu"
+        now = half(len(part), single) * len(part[0])
+        report(
+            f"out of memory: {len(part)} clips of up to {seconds:.1f} s at once do not fit in embedding; from here on "
+            f"{now / rate_hz:.1f} s of sound at once"
+        )
+        yield from _batchwise(encoder, clips[batch.start :], now, kept, device, report)
+        return
 
 
 def _several(encoder: Any, clips: Sequence[NDArray[np.float32]], kept: Kept, device: str) -> list[NDArray[Any]]:

@@ -27,8 +27,8 @@ from ser_scripts.modeling.families import (
     TransformersEncoder,
     load_remote_extractor,
 )
-from ser_scripts.modeling.places import find_code, locate
-from ser_scripts.modeling.remote_code import OPTION, RemoteCode, brings_code, load_classes, read_code
+from ser_scripts.modeling.places import find_code, locate_with_code
+from ser_scripts.modeling.remote_code import OPTION, RemoteCode, brings_code, load_classes
 from ser_scripts.modeling.spectrogram import SpectrogramConfig, build_spectrogram, restore_spectrogram
 from ser_scripts.modeling.weights import (
     CONFIG,
@@ -68,11 +68,12 @@ def build_encoder(spec: EncoderSpec, *, models: Path | None, remote_code: bool =
         return build_spectrogram(spec, models=models)
     if not isinstance(spec, PretrainedEncoder):
         return build_compact(spec)
-    folder, identity = locate(spec, models=models, remote_code=remote_code)
+    folder, identity, code = locate_with_code(spec, models=models, remote_code=remote_code)
     _refuse_adapted(folder)
-    if brings_code(content := read_json(folder / CONFIG)):
+    if code is not None:
+        content = read_json(folder / CONFIG)
         content.pop("sertain", None)  # of a model trained here, whose encoder is the start
-        remote = _make_remote(content, read_code(content, folder), folder, identity)
+        remote = _make_remote(content, code, folder, identity)
         _fill(remote, read_encoder_weights(weight_files(folder), remote.probe_weight()), folder)
         return remote.to(getattr(torch, spec.dtype))
     config = _read_config(folder)

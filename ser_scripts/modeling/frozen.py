@@ -1,4 +1,4 @@
-"""A classifier over cached embeddings of a frozen encoder: what of the spec it can do, saving and loading."""
+"""Heads over cached embeddings of a frozen encoder: what of the spec they can do, saving and loading."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ser_eval.run_folder import read_json, write_json
 from ser_scripts.errors import BadInput
 from ser_scripts.features.embeddings import Kept
-from ser_scripts.modeling.places import locate
-from ser_scripts.modeling.remote_code import brings_code, read_code
+from ser_scripts.modeling.places import locate_with_code
 from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS, check_headers, sha256, weight_files
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
@@ -50,7 +49,7 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None, remote_code:
         BadInput: not found, its weights are cut short, it does not say at which rate it hears, or it brings code that
             is not allowed
     """
-    folder, identity = locate(spec, models=models, remote_code=remote_code)
+    folder, identity, code = locate_with_code(spec, models=models, remote_code=remote_code)
     check_headers(weight_files(folder))
     if not (folder / PREPROCESSOR).is_file():
         raise BadInput(f"{folder} holds no {PREPROCESSOR}, which says how the encoder wants its input")
@@ -60,8 +59,8 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None, remote_code:
     config = read_json(folder / CONFIG)
     layers = next((config[key] for key in _NUM_LAYERS if isinstance(config.get(key), int)), None)
     files = {name: sha256([folder / name]) for name in (CONFIG, PREPROCESSOR)}
-    if brings_code(config):
-        files |= read_code(config, folder).sums()
+    if code is not None:
+        files |= code.sums()
     return FrozenEncoder(spec, folder, rate_hz, layers, {**identity, "files": files, "dtype": spec.dtype})
 
 
@@ -84,7 +83,7 @@ def kept(spec: ModelSpec, encoder: FrozenEncoder) -> Kept:
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A trained head, and the encoder that it needs."""
+    """A trained head for classes, ratings or both, and the encoder that it needs."""
 
     spec: ModelSpec
     labels: tuple[str, ...]
@@ -93,10 +92,22 @@ class FrozenModel:
     encoder: dict[str, Any]
     """Identity of the encoder that it was trained with."""
 
-    def logits(self, table: Inputs) -> NDArray[np.float32]:
-        """Embeddings of clips (N, L, D), or their frames, -> (N, K)."""
-        from ser_scripts.training.heads import head_logits
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Of the ratings that it predicts; none for a model of classes alone."""
+        return self.spec.ratings.dimensions if self.spec.ratings is not None else ()
 
+    def logits(self, table: Inputs, rated: list[NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
+        """Embeddings of clips (N, L, D), or their frames, -> (N, K); all 0 where there are ratings only.
+
+        `rated` takes the ratings (N, D) of a model that predicts some.
+        """
+        from ser_scripts.training.heads import head_logits, head_ratings
+
+        if self.spec.ratings is not None and rated is not None:
+            rated.append(head_ratings(table, self.weights, self.layer, self.spec.head))
+        if self.spec.ratings is not None and self.spec.ratings.only:
+            return np.zeros((len(table), len(self.labels)), dtype=np.float32)
         return head_logits(table, self.weights, self.layer, self.spec.head)
 
     def save(self, folder: Path) -> None:

@@ -45,9 +45,17 @@ def resolve(name: str, *, revision: str | None, models: Path | None) -> Path | s
 def locate(
     spec: PretrainedEncoder, *, models: Path | None, remote_code: bool = False
 ) -> tuple[Path, dict[str, str | None]]:
+    """The folder and the identity that `locate_with_code` gives; arguments and errors as there."""
+    return locate_with_code(spec, models=models, remote_code=remote_code)[:2]
+
+
+def locate_with_code(
+    spec: PretrainedEncoder, *, models: Path | None, remote_code: bool = False
+) -> tuple[Path, dict[str, str | None], RemoteCode | None]:
     """The folder of a pretrained encoder, downloaded where it must be, and its identity (name, revision, sha256).
 
-    Of an encoder that brings its own code the identity also holds `code_sha256`. Nothing of it is run here.
+    Of an encoder that brings its own code also that code, whose `code_sha256` the identity then holds: read once, so
+    that what is checked, recorded and run is the same. Nothing of it is run here.
 
     Args:
         spec: names the encoder
@@ -68,7 +76,7 @@ def locate(
         "revision": revision,
         "sha256": sha256(weight_files(folder)),
     }
-    return folder, identity if code is None else {**identity, "code_sha256": code.sha256}
+    return folder, identity if code is None else {**identity, "code_sha256": code.sha256}, code
 
 
 def find_code(folder: Path, *, name: str, revision: str | None, remote_code: bool) -> RemoteCode | None:

@@ -28,38 +28,76 @@ def ratings_loss(
     Returns:
         scalar
     """
+    share = 1.0 if num_items is None else len(ratings) / num_items
+    return rating_losses(predicted, ratings, spec).mean() * share
+
+
+def rating_losses(predicted: torch.Tensor, ratings: torch.Tensor, spec: RatingsSpec) -> torch.Tensor:
+    """Loss of each dimension over the rated clips of a batch, or of several at once: (..., B, D) -> (..., D)."""
     rated = ~ratings.isnan()
     truth = ratings.nan_to_num(0.0)
-    count = rated.sum(dim=0)  # (D,)
+    count = rated.sum(dim=-2)  # (..., D)
     if spec.loss == "ccc":
-        losses = torch.where(count > 1, 1 - batch_ccc(predicted, truth, rated), 0.0)
+        return torch.where(count > 1, 1 - batch_ccc(predicted, truth, rated), 0.0)
+    # masked before the square, so that an unrated clip has no gradient
+    errors = torch.where(rated, predicted - truth, 0.0).abs()
+    if spec.loss == "mse":
+        each = errors.square()
     else:
-        # masked before the square, so that an unrated clip has no gradient
-        errors = torch.where(rated, predicted - truth, 0.0).abs()
-        if spec.loss == "mse":
-            each = errors.square()
-        else:
-            beta = DEFAULT_BETA if spec.beta is None else spec.beta
-            each = torch.where(errors < beta, errors.square() / (2 * beta), errors - beta / 2)
-        losses = each.sum(dim=0) / count.clamp(min=1)
-    share = 1.0 if num_items is None else len(ratings) / num_items
-    return losses.mean() * share
+        beta = _beta(spec)
+        each = torch.where(errors < beta, errors.square() / (2 * beta), errors - beta / 2)
+    return each.sum(dim=-2) / count.clamp(min=1)
+
+
+def ratings_slope(predicted: torch.Tensor, ratings: torch.Tensor, spec: RatingsSpec) -> torch.Tensor:
+    """Gradient of the mean over D of `rating_losses` by what is predicted, written out: (..., B, D) -> (..., B, D).
+
+    With c the CCC and q the number below its fraction, dc/dy(i) = 2 / (n q) x (x(i) - mean(x) - c (y(i) - mean(x))).
+    """
+    rated = ~ratings.isnan()
+    truth = ratings.nan_to_num(0.0)
+    count = rated.sum(dim=-2, keepdim=True)
+    if spec.loss == "ccc":
+        ccc, below, mean_x = _ccc(predicted, truth, rated)
+        slope = (truth - mean_x).sub_(ccc * (predicted - mean_x)).mul_(-2 / (count.clamp(min=1) * below))
+        rated = rated & (count > 1)
+    else:
+        errors = predicted - truth
+        slope = 2 * errors if spec.loss == "mse" else (errors / _beta(spec)).clamp_(-1, 1)
+        slope = slope / count.clamp(min=1)
+    return torch.where(rated, slope, 0.0).div_(ratings.shape[-1])
 
 
 def batch_ccc(predicted: torch.Tensor, truth: torch.Tensor, rated: torch.Tensor) -> torch.Tensor:
     """Concordance correlation of the rated clips of a batch, per dimension (Lin 1989; moments divided by n).
 
     Args:
-        predicted: (B, D)
-        truth: (B, D), any finite number where `rated` is false
-        rated: (B, D), true where a clip counts
+        predicted: (..., B, D)
+        truth: (..., B, D), any finite number where `rated` is false
+        rated: (..., B, D), true where a clip counts
 
     Returns:
-        (D,), in [-1, 1]
+        (..., D), in [-1, 1]
     """
-    weight = rated.to(predicted.dtype)
-    count = weight.sum(dim=0).clamp(min=1)
-    mean_x, mean_y = (torch.where(rated, values, 0.0).sum(dim=0) / count for values in (truth, predicted))
+    return _ccc(predicted, truth, rated)[0].squeeze(-2)
+
+
+def _ccc(
+    predicted: torch.Tensor, truth: torch.Tensor, rated: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The CCC, the number below its fraction, and the mean of the ratings, (..., 1, D) each."""
+    count = _sum(rated.to(predicted.dtype)).clamp(min=1)
+    mean_x, mean_y = (_sum(torch.where(rated, values, 0.0)) / count for values in (truth, predicted))
     x, y = (torch.where(rated, values - mean, 0.0) for values, mean in ((truth, mean_x), (predicted, mean_y)))
-    variances = (x.square().sum(dim=0) + y.square().sum(dim=0)) / count
-    return 2 * (x * y).sum(dim=0) / count / (variances + (mean_x - mean_y).square() + SMALLEST)
+    variances = (_sum(x.square()) + _sum(y.square())) / count
+    below = variances + (mean_x - mean_y).square() + SMALLEST
+    return 2 * _sum(x * y) / count / below, below, mean_x
+
+
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    """Over the clips of a batch, (..., B, D) -> (..., 1, D)."""
+    return values.sum(dim=-2, keepdim=True)
+
+
+def _beta(spec: RatingsSpec) -> float:
+    return DEFAULT_BETA if spec.beta is None else spec.beta

@@ -99,14 +99,13 @@ def _present_name(name: str) -> str:
 
 
 def check_headers(files: Iterable[Path]) -> None:
-    """Refuse safetensors files that are cut short or damaged, which their headers tell without reading the weights.
+    """Refuse files that are cut short, damaged or more than tensors, which tells without reading the weights.
 
     Raises:
         BadInput: naming the file
     """
     for file in files:
-        if file.suffix == ".safetensors":
-            _names(file)
+        _names(file)
 
 
 def _names(file: Path) -> list[str]:

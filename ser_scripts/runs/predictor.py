@@ -58,7 +58,7 @@ def predict(
     predictor: Predictor, manifest: Manifest, store: ClipStore, paths: Sequence[str]
 ) -> tuple[NDArray[np.float32], pd.DataFrame | None]:
     """Logits (N, K) of clips of one corpus, and the columns of its ratings where the predictor has some."""
-    if not isinstance(predictor, NetworkPredictor) or not predictor.dimensions:
+    if not isinstance(predictor, NetworkPredictor | HeadPredictor) or not predictor.dimensions:
         return predictor.logits(manifest.corpus, store, paths), None
     rated: list[NDArray[np.float32]] = []
     logits = predictor.logits(manifest.corpus, store, paths, rated)
@@ -75,16 +75,19 @@ class HeadPredictor:
         self.encoder = model.find_encoder(models=folders.models, remote_code=folders.remote_code)
         self.labels: tuple[str, ...] = model.labels
         self.sample_rate_hz: int = self.encoder.sample_rate_hz
+        self.dimensions: tuple[str, ...] = model.dimensions
 
-    def logits(self, corpus: str, store: ClipStore, paths: Sequence[str]) -> NDArray[np.float32]:
-        """Logits of clips; what the cache does not hold is embedded."""
+    def logits(
+        self, corpus: str, store: ClipStore, paths: Sequence[str], rated: list[NDArray[np.float32]] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits of clips; what the cache does not hold is embedded. `rated` as of a network."""
         from ser_scripts.runs.train_frozen import embed_table
 
         clips = [(corpus, path) for path in paths]
         table = embed_table(
             self.model.spec, self.encoder, {corpus: store}, clips, self.folders, device=self.device, report=self.report
         )
-        logits: NDArray[np.float32] = self.model.logits(table.values)
+        logits: NDArray[np.float32] = self.model.logits(table.values, rated)
         return logits
 
 

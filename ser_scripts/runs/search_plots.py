@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 3
-_NAMES = {"val_uar": "validation UAR", "val_loss": "validation loss"}
+_NAMES = {"val_uar": "validation UAR", "val_loss": "validation loss", "val_ccc": "validation CCC"}
 
 
 def write_picture(file: Path, spec: SearchSpec, table: pd.DataFrame, *, title: str, best: int) -> None:

@@ -145,7 +145,7 @@ class Heads(_Trainer):
         return {number: Scored(rows, seconds) for number, rows in zip(models, histories, strict=True)}
 
     def _histories(self, models: Sequence[ModelSpec]) -> list[Sequence[Evaluation]]:
-        from ser_scripts.runs.train_frozen import choose, jobs_of, targets_of
+        from ser_scripts.runs.train_frozen import choose, jobs_of, rated_of, targets_of
         from ser_scripts.training.heads import train_heads
 
         runs = [trial_run(self.study, model) for model in models]
@@ -161,6 +161,7 @@ class Heads(_Trainer):
             loss=models[0].loss,
             training=models[0].training,
             targets=targets if votes else None,
+            rated=rated_of(models[0], table, self.manifests),
         )
         heads = iter(trained)
         return [

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_eval import run_folder
+from ser_scripts import ratings
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.features.embeddings import Embeddings, clip_key, open_embeddings
 from ser_scripts.manifest import Manifest
@@ -35,7 +36,7 @@ from ser_scripts.runs.train_run import (
 from ser_scripts.settings import Folders
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
 from ser_scripts.splits import write_split
-from ser_scripts.training.heads import Frames, HeadJob, Inputs, TrainedHead, train_heads
+from ser_scripts.training.heads import Frames, HeadJob, Inputs, Rated, TrainedHead, train_heads
 from ser_scripts.training.history import Trained, select, write_history
 from ser_scripts.training.probabilities import softmax
 
@@ -159,6 +160,7 @@ def train_frozen(
     truths = truths_of(plain, table)
     votes = votes_of(plain, manifests) if model.loss.targets == "votes" else {}
     targets = targets_of(truths, table, votes, len(first.labels))
+    rated = rated_of(model, table, manifests)
     jobs = [jobs_of(run, table, targets) for run in plain]
     shared = (time.monotonic() - clock) / len(runs)
     total, done = sum(map(len, jobs)), 0
@@ -173,6 +175,7 @@ def train_frozen(
             loss=model.loss,
             training=model.training,
             targets=targets if votes else None,
+            rated=rated,
         )
         done += len(trained)
         report(f"{done} of {total} heads trained")
@@ -255,6 +258,18 @@ def targets_of(
     return targets
 
 
+def rated_of(spec: ModelSpec, table: Table, manifests: Mapping[str, Manifest]) -> Rated | None:
+    """The ratings of every clip of a table; None for a model of classes alone."""
+    if spec.ratings is None:
+        return None
+    values = np.full((len(table.values), len(spec.ratings.dimensions)), np.nan)
+    for corpus in sorted({corpus for corpus, _ in table.rows}):
+        paths = [path for other, path in table.rows if other == corpus]
+        rows = [table.rows[corpus, path] for path in paths]
+        values[rows] = ratings.clip_ratings(manifests[corpus], spec.ratings.dimensions, paths)
+    return Rated(spec.ratings, values)
+
+
 def _clips(run: Run, side: str) -> list[tuple[str, str]]:
     clips = run.split.table[run.split.table["split"] == side]
     return list(zip(clips["corpus"], clips["path"], strict=True))
@@ -268,7 +283,7 @@ def jobs_of(run: Run, table: Table, targets: NDArray[np.float32]) -> list[HeadJo
     """The trainings of one run: one, or one per layer when validation is to choose."""
     spec, train = _spec(run), _side(run, table, "train")
     weights = np.ones(len(run.labels), dtype=np.float32)
-    if spec.loss.class_weights:
+    if spec.loss.class_weights and not (spec.ratings is not None and spec.ratings.only):
         from ser_scripts.modeling.losses import class_weights
 
         counts = targets[train].sum(axis=0, dtype=np.float64)
@@ -332,7 +347,10 @@ def _write(
     for corpus in sorted(set(tested["corpus"])):
         rows = tested[tested["corpus"] == corpus]
         index = [table.rows[clip] for clip in zip(rows["corpus"], rows["path"], strict=True)]
-        predictions = prediction_table(rows, softmax(model.logits(_some(table.values, index))), list(run.labels))
+        rated: list[NDArray[np.float32]] = []
+        logits = model.logits(_some(table.values, index), rated)
+        further = ratings.rating_columns(manifests[corpus], model.dimensions, list(rows["path"]), rated)
+        predictions = prediction_table(rows, softmax(logits), list(run.labels), further)
         run_folder.write_table(partial / run_folder.prediction_file(corpus), predictions)
     rows = clips[clips["split"] == "validation"]
     index = [table.rows[clip] for clip in zip(rows["corpus"], rows["path"], strict=True)]
@@ -350,6 +368,7 @@ def _write(
     used = clips[clips["split"] != "unused"]
     record |= {"conditions": tested_under, "device": device, "seconds": 0.0, "augmentation_inputs": {}}
     record["layer"] = layer
+    record |= ratings.record(run, spec.ratings, manifests)
     if soft is not None:
         record["targets"] = {"votes": soft, "hard_label_for_want_of_votes": record["n_clips"]["train"] - soft}
     record["preprocess_events"] = {

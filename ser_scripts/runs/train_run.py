@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ser_eval import run_folder
 from ser_scripts import __version__, ratings, votes
 from ser_scripts.audio.preprocess import chain_inputs, resolve_chain
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, about
 from ser_scripts.manifest import Manifest
 from ser_scripts.runs.conditions import Prepared, open_conditions, predict_conditions
 from ser_scripts.runs.heard import Heard, heard_by
@@ -524,13 +524,15 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
 
     unchecked = []
     for run in {run.model.name: run for run in runs}.values():
-        spec = run.model
+        spec, named = run.model, f"{run.model_file}: " if run.model_file else ""
         if isinstance(spec, ModelSpec) and spec.training.precision == "fp16" and device == "cpu":
-            raise BadInput(f"model '{spec.name}': training.precision 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
+            raise BadInput(
+                f"{named}model '{spec.name}': training.precision 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU"
+            )
         for tracker in spec.training.track if isinstance(spec, ModelSpec) else ():
             if importlib.util.find_spec(tracker) is None:
                 raise BadInput(
-                    f"model '{spec.name}': training.track: '{tracker}' is not installed; "
+                    f"{named}model '{spec.name}': training.track: '{tracker}' is not installed; "
                     f".venv/bin/pip install -e '.[{tracker}]', or leave it out"
                 )
         if isinstance(spec.encoder, PretrainedEncoder) and not download:
@@ -558,7 +560,7 @@ def check_models(runs: Sequence[Run], folders: Folders, *, device: str, download
             else:
                 _check_network(run, folders, augmentations, device=device)
         except BadInput as error:
-            raise BadInput(f"model '{spec.name}': {error}") from None
+            raise BadInput(f"{named}model '{spec.name}': {error}") from None
     return unchecked
 
 
@@ -608,12 +610,13 @@ def check_targets(plan: Plan) -> None:
     Raises:
         BadInput: naming model and corpus
     """
-    check_votes(plan)
-    ratings.check_ratings(plan)
-    for run in plan.runs:
-        if (adversary := getattr(run.model, "adversary", None)) is not None:
-            train = run.split.table[run.split.table["split"] == "train"]
-            ratings.adversary_classes(adversary, train, model=run.model.name)
+    with about(str(plan.experiment.file)):
+        check_votes(plan)
+        ratings.check_ratings(plan)
+        for run in plan.runs:
+            if (adversary := getattr(run.model, "adversary", None)) is not None:
+                train = run.split.table[run.split.table["split"] == "train"]
+                ratings.adversary_classes(adversary, train, model=run.model.name)
 
 
 def check_votes(plan: Plan) -> None:
@@ -656,8 +659,9 @@ def check_augmentations(plan: Plan, allow_imports: Sequence[str]) -> None:
     Raises:
         BadInput: a class that is not allowed or does not exist, a wrong argument, a missing file
     """
-    for run in {run.augmentation.name: run for run in plan.runs if run.augmentation}.values():
-        _augmentation_inputs(run, allow_imports)
+    with about(str(plan.experiment.file)):
+        for run in {run.augmentation.name: run for run in plan.runs if run.augmentation}.values():
+            _augmentation_inputs(run, allow_imports)
 
 
 def run_identity(
@@ -666,18 +670,15 @@ def run_identity(
     """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
     from ser_scripts.modeling.frozen import frozen_encoder
     from ser_scripts.modeling.image_weights import locate_weights
-    from ser_scripts.modeling.places import locate
-    from ser_scripts.modeling.remote_code import read_code
-    from ser_scripts.modeling.weights import CONFIG
+    from ser_scripts.modeling.places import locate_with_code
 
     inputs: dict[str, Any] = {}
     if isinstance(run.model.encoder, SpectrogramEncoder) and run.model.encoder.weights is not None:
         inputs["encoder_sha256"] = locate_weights(run.model.encoder, models=folders.models)[1]["sha256"]
     if isinstance(run.model.encoder, PretrainedEncoder):
-        found, encoder = locate(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
+        _, encoder, code = locate_with_code(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
         inputs["encoder_sha256"] = encoder["sha256"]
-        if "code_sha256" in encoder:
-            code = read_code(run_folder.read_json(found / CONFIG), found)
+        if code is not None:
             inputs |= {"encoder_code_sha256": code.sums(), "encoder_classes": dict(code.classes)}
         if run.model.frozen:
             frozen = frozen_encoder(run.model.encoder, models=folders.models, remote_code=folders.remote_code)

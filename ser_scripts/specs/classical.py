@@ -182,6 +182,16 @@ class ClassicalSpec(Spec):
     def _no_reserved_factor(cls, factors: dict[str, str | bool | int]) -> dict[str, str | bool | int]:
         return unreserved(factors)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_alone(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("ratings") is not None:
+            raise ValueError(
+                "'ratings' does not go with a classical model, which predicts classes alone; a head over the same "
+                'hidden states predicts ratings: leave \'kind\' out, "encoder": {"frozen": true}'
+            )
+        return content
+
     @model_validator(mode="after")
     def _grid_fits(self) -> ClassicalSpec:
         valid = sorted(type(self.classifier).model_fields.keys() - {"kind"})

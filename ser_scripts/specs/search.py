@@ -169,8 +169,9 @@ class SearchSpec(Spec):
     """Of each study. A larger number continues a study, a smaller one takes its first trials."""
     amount_of_training_data: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training speakers, by corpus and gender, that trials train on."""
-    metric: Literal["val_uar", "val_loss"] = "val_uar"
-    """What compares trials, at the evaluation that `training.select` picks. The earlier trial wins a tie."""
+    metric: Literal["val_uar", "val_loss", "val_ccc"] = "val_uar"
+    """What compares trials, at the evaluation that `training.select` picks. The earlier trial wins a tie. `val_ccc` is
+    for models with ratings."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """`tpe`: a tree-structured Parzen estimator (Bergstra et al. 2011), which learns from earlier trials. `random`
     (Bergstra & Bengio 2012). `grid`: every combination once, in a drawn order."""
@@ -302,6 +303,16 @@ def check_search(search: SearchSpec, models: Sequence[AnyModel], *, source: str)
 
 
 def _check_model(search: SearchSpec, model: ModelSpec, source: str) -> None:
+    if search.metric == "val_ccc" and model.ratings is None:
+        raise BadInput(
+            f"{source}: search.metric is 'val_ccc', but model '{model.name}' predicts no ratings; set it to 'val_uar' "
+            "or 'val_loss'"
+        )
+    if model.ratings is not None and model.ratings.only and search.metric != "val_ccc":
+        raise BadInput(
+            f"{source}: search.metric is '{search.metric}', but model '{model.name}' predicts ratings only; set it to "
+            "'val_ccc'"
+        )
     valid = paths_of(model)
     for path, parameter in search.parameters.items():
         key = f"{source}: search.parameters: '{path}'"

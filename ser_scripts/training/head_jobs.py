@@ -40,7 +40,8 @@ class TrainedHead:
 
     weights: dict[str, NDArray[np.float32]]
     """`mean`, `scale` (L, D); `layer_weights` (L,) where learned; `norm_w`, `norm_b` of a layer norm; `w1`, `b1` of an
-    MLP; `w` (width, K), `b` of the last map."""
+    MLP; `w` (width, K), `b` of the last map. The same of a head of ratings, which begin with `rating_`; where there
+    are ratings only, it is the only one."""
     history: list[Evaluation]
     selected: Evaluation
     layer: int | None
@@ -49,8 +50,9 @@ class TrainedHead:
 class Dropout:
     """Masks of one epoch of one training: each number is kept with probability 1 - share (to 1 / 131,072), scaled."""
 
-    def __init__(self, seed: int, epoch: int, share: float) -> None:
-        self.generator = np.random.Generator(np.random.SFC64(derive("dropout", seed, epoch)))
+    def __init__(self, seed: int, epoch: int, share: float, prefix: str = "") -> None:
+        """Take what the masks are drawn from; `prefix` is that of the head, since each draws its own."""
+        self.generator = np.random.Generator(np.random.SFC64(derive(f"{prefix}dropout", seed, epoch)))
         self.bar = round(share * (1 << 16)) - (1 << 15)
         self.factor = 1 / (1 - share)
 
@@ -89,11 +91,6 @@ def goal_of(targets: NDArray[np.float32], class_weights: NDArray[np.float32], sm
 
 Scores = tuple[float, float, float]
 """Loss (without class weights and smoothing), accuracy and UAR of a validation side."""
-
-
-def scores_of(logits: torch.Tensor, truth: NDArray[np.int64]) -> Scores:
-    """Scores of one head: logits (n, K), labels (n,)."""
-    return scores_of_all([logits], [truth])[0]
 
 
 def scores_of_all(logits: Sequence[torch.Tensor], truths: Sequence[NDArray[np.int64]]) -> list[Scores]:

@@ -6,6 +6,10 @@ another clips them. The backward pass is written out (tests compare it with auto
 and losses are looked at once per epoch. Trainings run side by side in threads, one core each; they share the table of
 hidden states and nothing else, so that a training gives the same bits alone and in any company. Linear heads of one
 layer, which cost less than the calls they consist of, go through `linear_heads` instead.
+
+A training has a head for classes, one for ratings (of the same form, with weights, dropout and initial numbers of its
+own), or both: these share hidden states, learned layer weights, the norm to which gradients are clipped, and what
+validation selects.
 """
 
 from __future__ import annotations
@@ -32,9 +36,10 @@ from ser_scripts.training.head_jobs import (
     goal_of,
     moments_of,
     rate_of,
-    scores_of,
+    scores_of_all,
     standardised,
 )
+from ser_scripts.training.head_tasks import MIDDLE, NEAR, RATING, Classes, Rated, Ratings, Task
 from ser_scripts.training.history import Evaluation, select, should_stop
 from ser_scripts.training.linear_heads import GROUP, GroupKey, group_key, train_group
 from ser_scripts.training.seeding import derive
@@ -47,6 +52,7 @@ _CHUNK = 512
 _ALIGNED = 16
 """Floats: each weight starts at a multiple of 64 bytes, since the last bits of a product may depend on it."""
 _NORM_EPSILON = 1e-5
+_LAYER_WEIGHTS = "layer_weights"
 
 Weights = dict[str, torch.Tensor]
 
@@ -79,6 +85,7 @@ def train_heads(
     loss: LossSpec,
     training: TrainingSpec,
     targets: NDArray[np.float32] | None = None,
+    rated: Rated | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[TrainedHead]:
@@ -94,11 +101,12 @@ def train_heads(
         training: epochs, batch size, schedule, selection, early stopping
         targets: the distribution over labels that each clip is trained on, (N, K); its label when None. Validation
             always compares with labels.
+        rated: what a head of ratings learns, beside the classes or instead of them; there is none when None
         workers: threads that train side by side; one per core when None
         progress: called with (trainings done, trainings in all)
 
     Raises:
-        Finding: a loss is not finite
+        Finding: a loss, or a predicted rating of a validation clip, is not finite
     """
     table = inputs if isinstance(inputs, Frames) else torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
     wanted = np.eye(num_labels, dtype=np.float32)[labels] if targets is None else targets
@@ -107,8 +115,8 @@ def train_heads(
         mine = [jobs[place] for place in places]
         with torch.inference_mode():
             if isinstance(table, torch.Tensor) and group_key(mine[0], head, training) is not None:
-                return train_group(table, labels, wanted, mine, head, loss, training)
-            return [_train(_network(table, job, head), job, labels, wanted, head, loss, training) for job in mine]
+                return train_group(table, labels, wanted, rated, mine, head, loss, training)
+            return [_train(table, job, labels, wanted, rated, head, loss, training) for job in mine]
 
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -150,48 +158,77 @@ def head_logits(
     inputs: Inputs, weights: Mapping[str, NDArray[np.float32]], layer: int | None, head: HeadSpec
 ) -> NDArray[np.float32]:
     """Logits of clips under one trained head: embeddings (N, L, D), or frames, -> (N, K)."""
+    return _outputs(inputs, weights, layer, head, "")
+
+
+def head_ratings(
+    inputs: Inputs, weights: Mapping[str, NDArray[np.float32]], layer: int | None, head: HeadSpec
+) -> NDArray[np.float32]:
+    """Ratings of clips under one trained head: embeddings (N, L, D), or frames, -> (N, D of the ratings)."""
+    return _outputs(inputs, weights, layer, head, RATING)
+
+
+def _outputs(
+    inputs: Inputs, weights: Mapping[str, NDArray[np.float32]], layer: int | None, head: HeadSpec, prefix: str
+) -> NDArray[np.float32]:
     with torch.inference_mode():
-        parameters = {name: torch.from_numpy(value) for name, value in weights.items()}
+        tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+        mean, scale, parameters = tensors.pop("mean"), tensors.pop("scale"), _of_head(tensors, prefix)
         parameters["w"] = parameters["w"].T.contiguous()
-        mean, scale = parameters.pop("mean"), parameters.pop("scale")
         clips = np.arange(len(inputs))
         if isinstance(inputs, Frames):
-            return _frame_logits(torch.from_numpy(inputs.values), inputs.starts, clips, mean, scale, parameters).numpy()
+            (found,) = _frame_outputs(torch.from_numpy(inputs.values), inputs.starts, clips, mean, scale, [parameters])
+            return found.numpy()
         table = torch.from_numpy(np.require(inputs, np.float32, ["C", "W"]))
-        out = [
-            _forward(standardised(table, clips[start : start + _CHUNK], layer, mean, scale), parameters, head, [])[0]
-            for start in range(0, len(clips), _CHUNK)
-        ]
-        return torch.cat(out).numpy() if out else np.empty((0, len(weights["b"])), dtype=np.float32)
+        out = []
+        for start in range(0, len(clips), _CHUNK):
+            x = standardised(table, clips[start : start + _CHUNK], layer, mean, scale)
+            out.append(_forward(_mixed(x, parameters), parameters, head, [])[0])
+        return torch.cat(out).numpy() if out else np.empty((0, len(parameters["b"])), dtype=np.float32)
+
+
+def _of_head(weights: Mapping[str, torch.Tensor], prefix: str) -> Weights:
+    """The weights of one head, without the prefix, and the layer weights that heads share."""
+    own = {
+        name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(RATING) == bool(prefix)
+    }
+    return own | {name: value for name, value in weights.items() if name == _LAYER_WEIGHTS}
 
 
 # One training
 
 
 class _Network(Protocol):
-    """A head, what it reads, and its backward pass."""
+    """The heads of a training, what they read, and their backward passes; lists have one item per head."""
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
-        """Of every weight; those with weight decay have two axes. `w` is stored as (K, width)."""
+    def shapes(self, outputs: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Of every weight, given the outputs of the heads by their prefix; those with weight decay have two axes. `w`
+        is stored as (outputs, width)."""
         ...
 
     def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
-        """Initial weights are uniform in +- this; None: zeros, or ones for the scale of a norm."""
+        """Initial weights are uniform in +- this, by the name without prefix; None: zeros, or ones for the scale of a
+        norm."""
         ...
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
-        """Logits (B, K) of training clips, given by their places in the training side; keeps what `backward` needs."""
+    def forward(
+        self, parameters: Sequence[Weights], rows: torch.Tensor, dropouts: Sequence[Dropout]
+    ) -> list[torch.Tensor]:
+        """Outputs (B, K) of training clips, given by their places in the training side; keeps what `backward` needs.
+        No dropouts: none."""
         ...
 
-    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
-        """Write the gradient of every weight, given that of the logits (B, K)."""
+    def backward(
+        self, slopes: Sequence[torch.Tensor], parameters: Sequence[Weights], gradients: Sequence[Weights]
+    ) -> None:
+        """Write the gradient of every weight, given those of the outputs, (B, K)."""
         ...
 
-    def evaluate(self, parameters: Weights) -> torch.Tensor:
-        """Logits of the validation side."""
+    def evaluate(self, parameters: Sequence[Weights]) -> list[torch.Tensor]:
+        """Outputs of the validation side."""
         ...
 
 
@@ -199,14 +236,14 @@ class _Flat:
     """Weights, gradient and moments of one head in four buffers, each weight a view; those with weight decay first."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        order = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, name == "layer_weights"))
+        order = sorted(shapes, key=lambda name: (len(shapes[name]) < 2, name == _LAYER_WEIGHTS))
         places, end, self.decayed, self.head_end = {}, 0, 0, 0
         for name in order:
             places[name] = end
             end += -(-int(np.prod(shapes[name])) // _ALIGNED) * _ALIGNED
             if len(shapes[name]) >= 2:
                 self.decayed = end
-            if name != "layer_weights":
+            if name != _LAYER_WEIGHTS:
                 self.head_end = end
         self.values, self.slope, self.first, self.second, self.best = (torch.zeros(end) for _ in range(5))
         self.steps = torch.zeros(())
@@ -232,65 +269,73 @@ def _view(flat: torch.Tensor, start: int, shape: tuple[int, ...]) -> torch.Tenso
     return flat[start : start + int(np.prod(shape))].view(shape)
 
 
-def _network(table: torch.Tensor | Frames, job: HeadJob, head: HeadSpec) -> _Network:
-    return _FrameHead(table, job, head) if isinstance(table, Frames) else _VectorHead(table, job, head)
-
-
 def _train(
-    network: _Network,
+    table: torch.Tensor | Frames,
     job: HeadJob,
     labels: NDArray[np.int64],
     targets: NDArray[np.float32],
+    rated: Rated | None,
     head: HeadSpec,
     loss: LossSpec,
     spec: TrainingSpec,
 ) -> TrainedHead:
+    network: _Network = _FrameHead(table, job, head) if isinstance(table, Frames) else _VectorHead(table, job, head)
     num_labels, size, clips = targets.shape[1], spec.batch_size, len(job.train)
-    flat = _start(network, job, num_labels)
     batches = -(-clips // size)
+    tasks: list[Task] = []
+    classes = None
+    if rated is None or not rated.spec.only:
+        share = torch.full((clips, 1), 1 / size)  # of each clip in the mean over its batch, by place in the epoch
+        share[(batches - 1) * size :] = 1 / (clips - (batches - 1) * size)
+        goal = torch.from_numpy(goal_of(targets[job.train], job.class_weights, loss.label_smoothing))  # (n, K)
+        classes = Classes(goal, share)
+        tasks.append(classes)
+    if rated is not None:
+        tasks.append(Ratings(rated.tensor(job.train), torch.tensor(clips), size, rated.spec))
+    flat = _start(network, job, {task.prefix: task.outputs for task in tasks})
+    parameters, gradients = (
+        [_of_head(weights, task.prefix) for task in tasks] for weights in (flat.parameters, flat.gradients)
+    )
     total = max(1, int(np.ceil(spec.epochs * batches)))
     history: list[Evaluation] = []
     rate = rate_of(spec, job.learning_rate, total, batches, history)
-    goal = torch.from_numpy(goal_of(targets[job.train], job.class_weights, loss.label_smoothing))  # (n, K)
-    share = torch.full((clips, 1), 1 / size)  # of each clip in the mean over its batch, by place in the epoch
-    share[(batches - 1) * size :] = 1 / (clips - (batches - 1) * size)
     top = targets[job.train].argmax(axis=1)
-    log_p = torch.empty(clips, num_labels)
     done = 0
     for epoch in range(int(np.ceil(spec.epochs))):
         order = np.random.Generator(np.random.PCG64(derive("order", job.seed, epoch))).permutation(clips)
         rows = torch.from_numpy(order)
-        wanted = goal[rows]
-        scaled = wanted * share
-        weight = scaled.sum(dim=1, keepdim=True)
-        dropout = Dropout(job.seed, epoch, head.dropout) if head.dropout else None
+        for task in tasks:
+            task.begin(rows)
+        dropouts = [Dropout(job.seed, epoch, head.dropout, task.prefix) for task in tasks] if head.dropout else []
         seen = 0
         for start in range(0, min(clips, (total - done) * size), size):
             seen = min(start + size, clips)
-            logits = network.forward(flat.parameters, rows[start:seen], dropout)
-            torch.log_softmax(logits, 1, out=log_p[start:seen])
-            slope = log_p[start:seen].exp().mul_(weight[start:seen]).sub_(scaled[start:seen])
-            network.backward(slope, flat.parameters, flat.gradients)
+            outputs = network.forward(parameters, rows[start:seen], dropouts)
+            slopes = [task.slope(part, start, seen) for task, part in zip(tasks, outputs, strict=True)]
+            network.backward(slopes, parameters, gradients)
             if head.l2:
                 flat.slope[: flat.head_end].add_(flat.values[: flat.head_end], alpha=2 * head.l2)
             flat.update(rate(done), job.weight_decay, spec.gradient_clip)
             done += 1
-        loss_sum = -float((wanted[:seen] * log_p[:seen]).sum(dtype=torch.float64))
+        loss_sum = sum(float(task.loss(seen)) for task in tasks)
         if not np.isfinite(loss_sum):
             raise Finding("the loss of a head is not finite; lower training.learning_rate")
-        hits = int((log_p[:seen].argmax(dim=1).numpy() == top[order[:seen]]).sum())
-        val_loss, val_accuracy, val_uar = scores_of(network.evaluate(flat.parameters), labels[job.validation])
+        answers = classes.answers(seen) if classes is not None else 0
+        outputs = network.evaluate(parameters)
+        logits = outputs[0] if classes is not None else torch.zeros(len(job.validation), num_labels)
+        ((val_loss, val_accuracy, val_uar),) = scores_of_all([logits], [labels[job.validation]])
         history.append(
             Evaluation(
                 step=done,
                 epoch=float(min(epoch + 1, spec.epochs)),
                 train_loss=loss_sum / seen,
-                train_accuracy=hits / seen,
+                train_accuracy=int((answers == top[order[:seen]]).sum()) / seen,
                 val_loss=val_loss,
                 val_accuracy=val_accuracy,
                 val_uar=val_uar,
                 learning_rate=rate(done),
                 seconds=0.0,
+                further=() if rated is None else rated.scores(job.validation, outputs[-1]),
             )
         )
         if select(history, spec.select) == len(history) - 1:
@@ -298,22 +343,27 @@ def _train(
         if should_stop(history, spec.early_stopping):
             break
     weights = {name: value.numpy().copy() for name, value in flat.best_parameters.items()}
-    weights |= {"w": np.ascontiguousarray(weights["w"].T), "mean": network.mean.numpy(), "scale": network.scale.numpy()}
+    weights |= {f"{task.prefix}w": np.ascontiguousarray(weights[f"{task.prefix}w"].T) for task in tasks}
+    weights |= {"mean": network.mean.numpy(), "scale": network.scale.numpy()}
     return TrainedHead(weights, history, history[select(history, spec.select)], job.layer)
 
 
-def _start(network: _Network, job: HeadJob, num_labels: int) -> _Flat:
+def _start(network: _Network, job: HeadJob, outputs: Mapping[str, int]) -> _Flat:
     """Initial weights; those of a map are drawn as (width, K), whatever way they are stored."""
-    shapes = network.shapes(num_labels)
+    shapes = network.shapes(outputs)
     flat = _Flat(shapes)
-    for name, shape in shapes.items():
+    for full_name, shape in shapes.items():
+        name = full_name.removeprefix(RATING)
         bound = network.bound(name, shape)
-        if bound is None:
-            flat.parameters[name].fill_(float(name == "norm_w"))
-            continue
-        generator = torch.Generator().manual_seed(derive("init", job.seed, name))
-        drawn = torch.empty(shape[::-1] if name == "w" else shape).uniform_(-bound, bound, generator=generator)
-        flat.parameters[name].copy_(drawn.T if name == "w" else drawn)
+        if full_name == f"{RATING}b":
+            flat.parameters[full_name].fill_(MIDDLE)
+        elif bound is None:
+            flat.parameters[full_name].fill_(float(name == "norm_w"))
+        else:
+            generator = torch.Generator().manual_seed(derive("init", job.seed, full_name))
+            bound *= NEAR if full_name == f"{RATING}w" else 1
+            drawn = torch.empty(shape[::-1] if name == "w" else shape).uniform_(-bound, bound, generator=generator)
+            flat.parameters[full_name].copy_(drawn.T if name == "w" else drawn)
     return flat
 
 
@@ -336,43 +386,66 @@ class _VectorHead:
         self.train = standardised(table, job.train, job.layer, self.mean, self.scale)
         self.validation = standardised(table, job.validation, job.layer, self.mean, self.scale)
         self.width, self.num_layers = table.shape[2], table.shape[1]
-        self.saved: _Saved
+        self.x: torch.Tensor
+        self.saved: list[_Saved] = []
 
-    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
-        width, shapes = self.width, dict[str, tuple[int, ...]]()
-        if self.weighted:
-            shapes["layer_weights"] = (self.num_layers,)
-        if self.head.layer_norm:
-            shapes |= {"norm_w": (width,), "norm_b": (width,)}
-        if self.head.kind == "mlp":
-            shapes |= {"w1": (width, self.head.hidden), "b1": (self.head.hidden,)}
-            width = self.head.hidden
-        return shapes | {"w": (num_labels, width), "b": (num_labels,)}
+    def shapes(self, outputs: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {_LAYER_WEIGHTS: (self.num_layers,)} if self.weighted else {}
+        for prefix, count in outputs.items():
+            width, own = self.width, dict[str, tuple[int, ...]]()
+            if self.head.layer_norm:
+                own |= {"norm_w": (width,), "norm_b": (width,)}
+            if self.head.kind == "mlp":
+                own |= {"w1": (width, self.head.hidden), "b1": (self.head.hidden,)}
+                width = self.head.hidden
+            own |= {"w": (count, width), "b": (count,)}
+            shapes |= {prefix + name: shape for name, shape in own.items()}
+        return shapes
 
     def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
         last = self.head.hidden if self.head.kind == "mlp" else self.width
         fan_in = {"w1": self.width, "b1": self.width, "w": last, "b": last}.get(name)
         return None if fan_in is None else fan_in**-0.5
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
+    def forward(
+        self, parameters: Sequence[Weights], rows: torch.Tensor, dropouts: Sequence[Dropout]
+    ) -> list[torch.Tensor]:
         widths = [self.width, *([self.head.hidden] if self.head.kind == "mlp" else [])]
-        masks = [dropout.mask(len(rows), width) for width in widths] if dropout else []
-        logits, self.saved = _forward(self.train.index_select(0, rows), parameters, self.head, masks)
-        return logits
+        masks = [[dropout.mask(len(rows), width) for width in widths] for dropout in dropouts]
+        self.x = self.train.index_select(0, rows)
+        mixed = _mixed(self.x, parameters[0])
+        passed = [
+            _forward(mixed, own, self.head, masks[number] if masks else []) for number, own in enumerate(parameters)
+        ]
+        self.saved = [saved for _, saved in passed]
+        return [output for output, _ in passed]
 
-    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
-        _backward(slope, self.saved, parameters, gradients, self.head)
+    def backward(
+        self, slopes: Sequence[torch.Tensor], parameters: Sequence[Weights], gradients: Sequence[Weights]
+    ) -> None:
+        mixed = [
+            _backward(slope, saved, own, found, self.head)
+            for slope, saved, own, found in zip(slopes, self.saved, parameters, gradients, strict=True)
+        ]
+        if self.weighted:
+            slope = mixed[0] if len(mixed) == 1 else mixed[0] + mixed[1]
+            by_layer = torch.bmm(self.x, slope[:, :, None]).sum(dim=0)[:, 0]
+            weights = parameters[0][_LAYER_WEIGHTS].softmax(dim=0)
+            gradients[0][_LAYER_WEIGHTS].copy_(weights * (by_layer - (weights * by_layer).sum()))
 
-    def evaluate(self, parameters: Weights) -> torch.Tensor:
-        parts = [_forward(part, parameters, self.head, [])[0] for part in torch.split(self.validation, _CHUNK)]
-        return torch.cat(parts)
+    def evaluate(self, parameters: Sequence[Weights]) -> list[torch.Tensor]:
+        chunks: list[list[torch.Tensor]] = [[] for _ in parameters]
+        for part in torch.split(self.validation, _CHUNK):
+            mixed = _mixed(part, parameters[0])
+            for found, own in zip(chunks, parameters, strict=True):
+                found.append(_forward(mixed, own, self.head, [])[0])
+        return [torch.cat(found) for found in chunks]
 
 
 @dataclass
 class _Saved:
     """What the backward pass needs of the forward pass."""
 
-    x: torch.Tensor
     masks: list[torch.Tensor]
     mixed: torch.Tensor
     norm: tuple[torch.Tensor, torch.Tensor] | None
@@ -384,16 +457,19 @@ class _Saved:
     """Input of the last linear map."""
 
 
+def _mixed(x: torch.Tensor, parameters: Weights) -> torch.Tensor:
+    """Standardised vectors (B, D) as they are, or their weighted sum over all layers, (B, L, D) -> (B, D)."""
+    return torch.matmul(parameters[_LAYER_WEIGHTS].softmax(dim=0), x) if _LAYER_WEIGHTS in parameters else x
+
+
 def _forward(
-    x: torch.Tensor, parameters: Weights, head: HeadSpec, masks: list[torch.Tensor]
+    mixed: torch.Tensor, parameters: Weights, head: HeadSpec, masks: list[torch.Tensor]
 ) -> tuple[torch.Tensor, _Saved]:
-    """Standardised vectors (B, D), or (B, L, D) of all layers -> logits (B, K).
+    """What `_mixed` gives, (B, D) -> outputs (B, K).
 
     `masks` are those of dropout before and, in an MLP, behind the hidden layer; none in evaluation.
     """
-    mixed, norm, before = x, None, None
-    if "layer_weights" in parameters:
-        mixed = torch.matmul(parameters["layer_weights"].softmax(dim=0), x)
+    norm, before = None, None
     hidden = mixed
     if head.layer_norm:
         hidden, *statistics = torch.native_layer_norm(
@@ -411,7 +487,7 @@ def _forward(
         if masks:
             hidden = hidden * masks[1]
     logits = torch.addmm(parameters["b"], hidden, parameters["w"].T)
-    return logits, _Saved(x, masks, mixed, norm, first, before, hidden)
+    return logits, _Saved(masks, mixed, norm, first, before, hidden)
 
 
 def _activation(before: torch.Tensor, head: HeadSpec) -> torch.Tensor:
@@ -420,11 +496,14 @@ def _activation(before: torch.Tensor, head: HeadSpec) -> torch.Tensor:
     return before.relu() if head.activation == "relu" else before
 
 
-def _backward(slope: torch.Tensor, saved: _Saved, parameters: Weights, gradients: Weights, head: HeadSpec) -> None:
-    """Gradients of all weights, given that of the logits, (B, K)."""
+def _backward(
+    slope: torch.Tensor, saved: _Saved, parameters: Weights, gradients: Weights, head: HeadSpec
+) -> torch.Tensor:
+    """Write the gradients of a head's weights, given that of its outputs, (B, K); returns that of what it read, (B, D),
+    where layer weights need it."""
     torch.mm(slope.T, saved.last, out=gradients["w"])
     torch.sum(slope, 0, out=gradients["b"])
-    onwards = "layer_weights" in parameters or head.layer_norm
+    onwards = _LAYER_WEIGHTS in parameters or head.layer_norm
     if head.kind == "mlp":
         assert saved.before is not None
         slope = torch.mm(slope, parameters["w"])
@@ -437,7 +516,7 @@ def _backward(slope: torch.Tensor, saved: _Saved, parameters: Weights, gradients
         torch.mm(saved.first.T, slope, out=gradients["w1"])
         torch.sum(slope, 0, out=gradients["b1"])
     if not onwards:
-        return
+        return slope
     slope = torch.mm(slope, parameters["w1"].T if head.kind == "mlp" else parameters["w"])
     if saved.masks:
         slope.mul_(saved.masks[0])
@@ -455,10 +534,7 @@ def _backward(slope: torch.Tensor, saved: _Saved, parameters: Weights, gradients
         )
         gradients["norm_w"].copy_(norm_w)
         gradients["norm_b"].copy_(norm_b)
-    if "layer_weights" in parameters:
-        by_layer = torch.bmm(saved.x, slope[:, :, None]).sum(dim=0)[:, 0]
-        weights = parameters["layer_weights"].softmax(dim=0)
-        gradients["layer_weights"].copy_(weights * (by_layer - (weights * by_layer).sum()))
+    return slope
 
 
 # The head over frames
@@ -485,15 +561,19 @@ class _FrameHead:
         self.buffers: dict[str, torch.Tensor] = {}
         self.ends: list[int] = []
 
-    def shapes(self, num_labels: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, outputs: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         hidden = self.head.hidden
         return {
-            "w1": (self.width, hidden),
-            "b1": (hidden,),
-            "norm_w": (hidden,),
-            "norm_b": (hidden,),
-            "w": (num_labels, hidden),
-            "b": (num_labels,),
+            prefix + name: shape
+            for prefix, count in outputs.items()
+            for name, shape in {
+                "w1": (self.width, hidden),
+                "b1": (hidden,),
+                "norm_w": (hidden,),
+                "norm_b": (hidden,),
+                "w": (count, hidden),
+                "b": (count,),
+            }.items()
         }
 
     def bound(self, name: str, shape: tuple[int, ...]) -> float | None:
@@ -502,15 +582,27 @@ class _FrameHead:
         fan_in = {"b1": self.width, "w": self.head.hidden, "b": self.head.hidden}.get(name)
         return None if fan_in is None else float(fan_in**-0.5)
 
-    def forward(self, parameters: Weights, rows: torch.Tensor, dropout: Dropout | None) -> torch.Tensor:
+    def forward(
+        self, parameters: Sequence[Weights], rows: torch.Tensor, dropouts: Sequence[Dropout]
+    ) -> list[torch.Tensor]:
         clips = self.job.train[rows.numpy()]
         self.lengths = torch.from_numpy(self.starts[clips + 1] - self.starts[clips])
         self.ends = np.cumsum(self.lengths.numpy()).tolist()
         x = _frames_of(self.values, self.starts, clips, self.mean, self.scale, self._room("x", self.width))
-        before, active, mask = (self._room(name, self.head.hidden) for name in ("before", "active", "mask"))
+        self.masked = bool(dropouts)
+        self.pooled = [torch.empty(len(clips), self.head.hidden) for _ in parameters]
+        return [
+            self._forward(x, own, number, dropouts[number] if dropouts else None)
+            for number, own in enumerate(parameters)
+        ]
+
+    def _forward(self, x: torch.Tensor, parameters: Weights, number: int, dropout: Dropout | None) -> torch.Tensor:
+        """Of the head of this number."""
+        before, active, mask, normed = (
+            self._room(f"{name} {number}", self.head.hidden) for name in ("before", "active", "mask", "normed")
+        )
         torch.addmm(parameters["b1"], x, parameters["w1"], out=before)
-        normed = self._room("normed", self.head.hidden)
-        self.statistics = [self._room(name, 1) for name in ("mean", "spread")]
+        mean, spread = (self._room(f"{name} {number}", 1) for name in ("mean", "spread"))
         torch.ops.aten.native_layer_norm.out(
             before,
             before.shape[-1:],
@@ -518,33 +610,41 @@ class _FrameHead:
             parameters["norm_b"],
             _NORM_EPSILON,
             out0=normed,
-            out1=self.statistics[0],
-            out2=self.statistics[1],
+            out1=mean,
+            out2=spread,
         )
         torch.ops.aten.gelu.out(normed, out=active)
-        self.masked = dropout is not None
         if dropout is not None:
             active.mul_(dropout.fill(mask))
-        self.pooled = torch.empty(len(clips), self.head.hidden)
-        for row, (start, end) in zip(self.pooled, pairwise([0, *self.ends]), strict=True):
+        for row, (start, end) in zip(self.pooled[number], pairwise([0, *self.ends]), strict=True):
             torch.mean(active[start:end], 0, out=row)
-        return torch.addmm(parameters["b"], self.pooled, parameters["w"].T)
+        return torch.addmm(parameters["b"], self.pooled[number], parameters["w"].T)
 
-    def backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights) -> None:
-        torch.mm(slope.T, self.pooled, out=gradients["w"])
+    def backward(
+        self, slopes: Sequence[torch.Tensor], parameters: Sequence[Weights], gradients: Sequence[Weights]
+    ) -> None:
+        for number, (slope, own, found) in enumerate(zip(slopes, parameters, gradients, strict=True)):
+            self._backward(slope, own, found, number)
+
+    def _backward(self, slope: torch.Tensor, parameters: Weights, gradients: Weights, number: int) -> None:
+        """Of the head of this number."""
+        torch.mm(slope.T, self.pooled[number], out=gradients["w"])
         torch.sum(slope, 0, out=gradients["b"])
         by_clip = torch.mm(slope, parameters["w"]).div_(self.lengths[:, None])
-        slope, before, normed = (self._room(name, self.head.hidden) for name in ("active", "before", "normed"))
+        slope, before, normed = (
+            self._room(f"{name} {number}", self.head.hidden) for name in ("active", "before", "normed")
+        )
         for row, (start, end) in zip(by_clip, pairwise([0, *self.ends]), strict=True):
             slope[start:end] = row
         if self.masked:
-            slope.mul_(self._room("mask", self.head.hidden))
+            slope.mul_(self._room(f"mask {number}", self.head.hidden))
         torch.ops.aten.gelu_backward.grad_input(slope, normed, grad_input=slope)
         torch.ops.aten.native_layer_norm_backward.out(
             slope,
             before,
             before.shape[-1:],
-            *self.statistics,
+            self._room(f"mean {number}", 1),
+            self._room(f"spread {number}", 1),
             parameters["norm_w"],
             parameters["norm_b"],
             [True, True, True],
@@ -563,8 +663,8 @@ class _FrameHead:
             self.buffers[name] = torch.empty(frames + frames // 4, width)
         return self.buffers[name][:frames]
 
-    def evaluate(self, parameters: Weights) -> torch.Tensor:
-        return _frame_logits(self.values, self.starts, self.job.validation, self.mean, self.scale, parameters)
+    def evaluate(self, parameters: Sequence[Weights]) -> list[torch.Tensor]:
+        return _frame_outputs(self.values, self.starts, self.job.validation, self.mean, self.scale, parameters)
 
 
 def _frames_of(
@@ -584,25 +684,24 @@ def _frames_of(
     return out.sub_(mean).mul_(scale)
 
 
-def _frame_logits(
+def _frame_outputs(
     values: torch.Tensor,
     starts: NDArray[np.int64],
     clips: NDArray[np.int64],
     mean: torch.Tensor,
     scale: torch.Tensor,
-    parameters: Weights,
-) -> torch.Tensor:
-    """Logits of clips, (n, K); each clip alone, so that they do not depend on the others."""
-    pooled = torch.empty(len(clips), parameters["w1"].shape[1])
-    for row, clip in zip(pooled, clips, strict=True):
+    parameters: Sequence[Weights],
+) -> list[torch.Tensor]:
+    """Outputs of clips under each head, (n, K); each clip alone, so that they do not depend on the others."""
+    pooled = [torch.empty(len(clips), own["w1"].shape[1]) for own in parameters]
+    for place, clip in enumerate(clips):
         room = torch.empty(int(starts[clip + 1] - starts[clip]), values.shape[1])
         x = _frames_of(values, starts, np.array([clip]), mean, scale, room)
-        before = torch.addmm(parameters["b1"], x, parameters["w1"])
-        normed = torch.native_layer_norm(
-            before, before.shape[-1:], parameters["norm_w"], parameters["norm_b"], _NORM_EPSILON
-        )[0]
-        torch.mean(torch.nn.functional.gelu(normed), 0, out=row)
-    return torch.addmm(parameters["b"], pooled, parameters["w"].T)
+        for rows, own in zip(pooled, parameters, strict=True):
+            before = torch.addmm(own["b1"], x, own["w1"])
+            normed = torch.native_layer_norm(before, before.shape[-1:], own["norm_w"], own["norm_b"], _NORM_EPSILON)[0]
+            torch.mean(torch.nn.functional.gelu(normed), 0, out=rows[place])
+    return [torch.addmm(own["b"], rows, own["w"].T) for rows, own in zip(pooled, parameters, strict=True)]
 
 
 def _fitting(table: torch.Tensor | Frames, jobs: Sequence[HeadJob], together: int = 1) -> int:
@@ -614,4 +713,4 @@ def _fitting(table: torch.Tensor | Frames, jobs: Sequence[HeadJob], together: in
     return int(max(1, min(len(jobs), MEMORY_BYTES // (together * clips * layers * table.shape[2] * 4))))
 
 
-__all__ = ["Frames", "HeadJob", "Inputs", "TrainedHead", "head_logits", "train_heads"]
+__all__ = ["Frames", "HeadJob", "Inputs", "Rated", "TrainedHead", "head_logits", "head_ratings", "train_heads"]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_eval import metrics
 from ser_eval.run_folder import HISTORY_COLUMNS, write_text
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, Finding
 from ser_scripts.specs.model import EarlyStoppingSpec
 from ser_scripts.training.schedules import improves
 
@@ -39,6 +45,30 @@ class Evaluation:
     def val_ccc(self) -> float:
         """Mean CCC of the predicted ratings, of a model that has some."""
         return dict(self.further)["val_ccc"]
+
+
+def rating_scores(
+    dimensions: Sequence[str], truth: NDArray[np.float64], predicted: NDArray[Any]
+) -> list[tuple[str, float]]:
+    """Of the rated validation clips: the mean CCC, and CCC and RMSE of each dimension; for `Evaluation.further`.
+
+    Args:
+        dimensions: those that are predicted, D
+        truth: ratings in [0, 1], NaN where a clip has none, (N, D)
+        predicted: (N, D)
+
+    Raises:
+        Finding: a prediction is not finite
+    """
+    if not np.isfinite(predicted).all():
+        raise Finding("the predicted ratings of the validation clips are not finite; lower training.learning_rate")
+    scores: list[tuple[str, float]] = []
+    for number, name in enumerate(dimensions):
+        known = ~np.isnan(truth[:, number])
+        pair = truth[known, number], predicted[known, number].astype(np.float64)
+        scores += [(f"val_ccc_{name}", metrics.ccc(*pair)), (f"val_rmse_{name}", math.sqrt(metrics.mse(*pair)))]
+    cccs = [value for name, value in scores if name.startswith("val_ccc_")]
+    return [("val_ccc", sum(cccs) / len(cccs)), *scores]
 
 
 @dataclass(frozen=True)

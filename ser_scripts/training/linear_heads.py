@@ -27,6 +27,7 @@ from ser_scripts.training.head_jobs import (
     scores_of_all,
     standardised,
 )
+from ser_scripts.training.head_tasks import MIDDLE, NEAR, RATING, Classes, Rated, Ratings, Task
 from ser_scripts.training.history import Evaluation, select, should_stop
 from ser_scripts.training.seeding import derive
 
@@ -63,6 +64,7 @@ def train_group(
     table: torch.Tensor,
     labels: NDArray[np.int64],
     targets: NDArray[np.float32],
+    rated: Rated | None,
     jobs: Sequence[HeadJob],
     head: HeadSpec,
     loss: LossSpec,
@@ -74,13 +76,14 @@ def train_group(
         table: embeddings of all clips, (N, L, D)
         labels: index of each clip's label, (N,)
         targets: the distribution over labels that each clip is trained on, (N, K)
+        rated: what heads of ratings learn; there are none when None
         jobs: the trainings
         head: a linear one
         loss: label smoothing
         spec: epochs, batch size, schedule, selection, early stopping
 
     Raises:
-        Finding: a loss is not finite
+        Finding: a loss, or a predicted rating of a validation clip, is not finite
     """
     sides = [_Side(table, job, head) for job in jobs]
     size, num_labels, width = spec.batch_size, targets.shape[1], table.shape[2]
@@ -90,6 +93,7 @@ def train_group(
     x = torch.zeros(GROUP, room, width)
     goal = torch.zeros(GROUP, room, num_labels)
     share = torch.zeros(GROUP, room, 1)  # of each clip in the mean over its batch, by place in the epoch
+    ratings = torch.full((GROUP, room, 0 if rated is None else rated.values.shape[1]), torch.nan)
     for place, member in enumerate(members):
         clips = len(jobs[member].train)
         x[place, :clips] = sides[member].train
@@ -97,61 +101,75 @@ def train_group(
         goal[place, :clips] = torch.from_numpy(made)
         share[place, :clips] = 1 / size
         share[place, (batches - 1) * size : clips] = 1 / (clips - (batches - 1) * size)
-    weights, bias = _start(jobs, members, num_labels, width)
-    slopes = [torch.zeros_like(weights), torch.zeros_like(bias)]
-    moments = [[torch.zeros_like(part) for part in (weights, bias)] for _ in range(2)]
-    steps = [torch.zeros(()), torch.zeros(())]
-    best: list[tuple[torch.Tensor, torch.Tensor]] = [(weights[0], bias[0])] * len(jobs)
+        if rated is not None:
+            ratings[place, :clips] = rated.tensor(jobs[member].train)
+    tasks: list[Task] = []
+    classes = None
+    if rated is None or not rated.spec.only:
+        classes = Classes(goal.view(GROUP * room, num_labels), share)
+        tasks.append(classes)
+    if rated is not None:
+        counts = torch.tensor([len(jobs[member].train) for member in members])
+        tasks.append(Ratings(ratings.view(GROUP * room, -1), counts, size, rated.spec))
+    values = [part for task in tasks for part in _start(jobs, members, task, width)]
+    slopes = [torch.zeros_like(part) for part in values]
+    moments = [[torch.zeros_like(part) for part in values] for _ in range(2)]
+    steps = [torch.zeros(()) for _ in values]
+    best = [[part[0] for part in values]] * len(jobs)
     history: list[list[Evaluation]] = [[] for _ in jobs]
     stopped = [False] * len(jobs)
     tops = [targets[job.train].argmax(axis=1) for job in jobs]
     truths = [labels[job.validation] for job in jobs]
     total = max(1, int(np.ceil(spec.epochs * batches)))
     rate = rate_of(spec, jobs[0].learning_rate, total, batches, [])
-    flat, flat_goal = x.view(GROUP * room, width), goal.view(GROUP * room, num_labels)
+    flat = x.view(GROUP * room, width)
     offsets = torch.arange(GROUP)[:, None] * room
-    log_p = torch.empty(GROUP, room, num_labels)
     mask = torch.ones(GROUP, size, width)
     done = 0
     for epoch in range(int(np.ceil(spec.epochs))):
         orders = [_order(job, epoch, room) for job in jobs]
         rows = torch.from_numpy(np.stack([orders[member] for member in members])) + offsets
-        wanted = flat_goal[rows]
-        scaled = wanted * share
-        weight = scaled.sum(dim=2, keepdim=True)
-        dropouts = [Dropout(job.seed, epoch, head.dropout) for job in jobs] if head.dropout else []
+        for task in tasks:
+            task.begin(rows)
+        dropouts = {task: [Dropout(job.seed, epoch, head.dropout, task.prefix) for job in jobs] for task in tasks}
         end = 0
         for start in range(0, min(room, (total - done) * size), size):
             end = start + size
             batch = flat.index_select(0, rows[:, start:end].reshape(-1)).view(GROUP, size, width)
-            if dropouts:
-                for number, dropout in enumerate(dropouts):
-                    used = min(size, len(jobs[number].train) - start)
-                    dropout.fill(mask[number, :used])
-                batch.mul_(mask)
-            logits = torch.baddbmm(bias[:, None], batch, weights.transpose(1, 2))
-            part = logits.log_softmax(dim=2)
-            log_p[:, start:end] = part
-            slope = part.exp_().mul_(weight[:, start:end]).sub_(scaled[:, start:end])
-            torch.bmm(slope.transpose(1, 2), batch, out=slopes[0])
-            torch.sum(slope, 1, out=slopes[1])
+            for number, task in enumerate(tasks):
+                heard = batch
+                if head.dropout:
+                    for member, dropout in enumerate(dropouts[task]):
+                        used = min(size, len(jobs[member].train) - start)
+                        dropout.fill(mask[member, :used])
+                    heard = batch.mul_(mask) if task is tasks[-1] else batch * mask
+                weights, bias = values[2 * number : 2 * number + 2]
+                outputs = torch.baddbmm(bias[:, None], heard, weights.transpose(1, 2))
+                slope = task.slope(outputs, start, end)
+                torch.bmm(slope.transpose(1, 2), heard, out=slopes[2 * number])
+                torch.sum(slope, 1, out=slopes[2 * number + 1])
             if head.l2:
-                slopes[0].add_(weights, alpha=2 * head.l2)
-                slopes[1].add_(bias, alpha=2 * head.l2)
+                for value, slope in zip(values, slopes, strict=True):
+                    slope.add_(value, alpha=2 * head.l2)
             if spec.gradient_clip is not None:
                 _clip(slopes, spec.gradient_clip)
-            for number, (values, decay) in enumerate(((weights, jobs[0].weight_decay), (bias, 0.0))):
+            for number, value in enumerate(values):
+                decay = jobs[0].weight_decay if value.ndim == 3 else 0.0
                 steps[number] += 1
                 adamw_step(
-                    values, slopes[number], moments[0][number], moments[1][number], steps[number], rate(done), decay
+                    value, slopes[number], moments[0][number], moments[1][number], steps[number], rate(done), decay
                 )
             done += 1
-        losses = -(wanted[:, :end] * log_p[:, :end]).sum(dim=(1, 2), dtype=torch.float64).numpy()
+        losses = torch.stack([task.loss(end) for task in tasks]).sum(dim=0).numpy()
         if not np.isfinite(losses).all():
             raise Finding("the loss of a head is not finite; lower training.learning_rate")
-        answers = log_p[:, :end].argmax(dim=2).numpy()
-        heard = [torch.addmm(bias[number], side.validation, weights[number].T) for number, side in enumerate(sides)]
-        scores = scores_of_all(heard, truths)
+        answers = classes.answers(end) if classes is not None else np.zeros((GROUP, end), dtype=np.int64)
+        heard_by = [
+            [torch.addmm(bias[number], side.validation, weights[number].T) for number, side in enumerate(sides)]
+            for weights, bias in zip(values[::2], values[1::2], strict=True)
+        ]
+        logits = heard_by[0] if classes is not None else [torch.zeros(len(truth), num_labels) for truth in truths]
+        scores = scores_of_all(logits, truths)
         for number, job in enumerate(jobs):
             if stopped[number]:
                 continue
@@ -168,18 +186,22 @@ def train_group(
                     val_uar=found[2],
                     learning_rate=rate(done),
                     seconds=0.0,
+                    further=() if rated is None else rated.scores(job.validation, heard_by[-1][number]),
                 )
             )
             if select(history[number], spec.select) == len(history[number]) - 1:
-                best[number] = (weights[number].clone(), bias[number].clone())
+                best[number] = [part[number].clone() for part in values]
             stopped[number] = should_stop(history[number], spec.early_stopping)
         if all(stopped):
             break
+    names = [f"{task.prefix}{name}" for task in tasks for name in ("w", "b")]
     return [
         TrainedHead(
             {
-                "w": np.ascontiguousarray(best[number][0].numpy().T),
-                "b": best[number][1].numpy().copy(),
+                **{
+                    name: np.ascontiguousarray(part.numpy().T).copy()
+                    for name, part in zip(names, best[number], strict=True)
+                },
                 "mean": side.mean.numpy(),
                 "scale": side.scale.numpy(),
             },
@@ -192,19 +214,19 @@ def train_group(
 
 
 def _start(
-    jobs: Sequence[HeadJob], members: Sequence[int], num_labels: int, width: int
+    jobs: Sequence[HeadJob], members: Sequence[int], task: Task, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Initial weights (G, K, D) and biases (G, K), as every head of this width begins."""
-    weights, bias = torch.empty(GROUP, num_labels, width), torch.empty(GROUP, num_labels)
-    bound = width**-0.5
+    weights, bias = torch.empty(GROUP, task.outputs, width), torch.empty(GROUP, task.outputs)
+    bound = width**-0.5 * (NEAR if task.prefix == RATING else 1)
     for place, member in enumerate(members):
-        for name, shape in (("w", (width, num_labels)), ("b", (num_labels,))):
-            generator = torch.Generator().manual_seed(derive("init", jobs[member].seed, name))
+        for name, shape in (("w", (width, task.outputs)), ("b", (task.outputs,))):
+            generator = torch.Generator().manual_seed(derive("init", jobs[member].seed, f"{task.prefix}{name}"))
             drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
             if name == "w":
                 weights[place] = drawn.T
             else:
-                bias[place] = drawn
+                bias[place] = MIDDLE if task.prefix == RATING else drawn
     return weights, bias
 
 
@@ -217,8 +239,9 @@ def _order(job: HeadJob, epoch: int, room: int) -> NDArray[np.int64]:
 
 
 def _clip(slopes: Sequence[torch.Tensor], most: float) -> None:
-    """Scale the gradient of every head whose norm is above `most`."""
-    norms = (slopes[0].square().sum(dim=(1, 2)) + slopes[1].square().sum(dim=1)).sqrt()
+    """Scale the gradient of every training, (G, ...) in parts, whose norm is above `most`."""
+    squares = [slope.square().sum(dim=tuple(range(1, slope.ndim))) for slope in slopes]
+    norms = sum(squares[1:], squares[0]).sqrt()
     factors = torch.where(norms > most, most / (norms + 1e-6), torch.ones_like(norms))
-    slopes[0].mul_(factors[:, None, None])
-    slopes[1].mul_(factors[:, None])
+    for slope in slopes:
+        slope.mul_(factors.view(-1, *[1] * (slope.ndim - 1)))

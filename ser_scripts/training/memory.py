@@ -19,6 +19,21 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
+def half(clips: int, single: str) -> int:
+    """Clips of half a batch that did not fit, once what torch keeps for itself is given back; rounded up.
+
+    Call it behind the handler of the error, whose traceback keeps the batch in memory.
+
+    Raises:
+        Finding: it was a single clip; `single` is what is said then
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if clips == 1:
+        raise Finding(single)
+    return (clips + 1) // 2
+
+
 @dataclass
 class Fit:
     """How many clips go through at once, for training and for evaluation; None as long as nothing was halved."""
@@ -44,11 +59,7 @@ class Fit:
         Raises:
             Finding: it was a single clip
         """
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if clips == 1:
-            raise Finding(f"a single clip does not fit into memory in {part}; {keys}")
-        now = (clips + 1) // 2
+        now = half(clips, f"a single clip does not fit into memory in {part}; {keys}")
         self.events.append({"part": part, "step": step, "clips": clips, "now": now})
         self.report(f"out of memory: {clips} clips at once do not fit in {part}; from here on {now} at once, {keeps}")
         return now
