@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,8 +16,11 @@ from filelock import FileLock, Timeout
 from ser_scripts.audio.store import ClipStore
 from ser_scripts.errors import BadInput, Finding
 from ser_scripts.features import embeddings, functionals
+from ser_scripts.manifest import FAULTS
 
-KINDS = ("clips", "embeddings", "functionals", "manifests")
+KINDS = (
+    "clips", "embeddings", "fingerprints", "functionals", "huggingface", "inductor", "loudness", "manifests",
+)  # fmt: skip
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -128,11 +133,21 @@ def _damaged(entry: Entry) -> list[Path]:
             ClipStore(entry.path).verify()
         except Finding:
             return [entry.path]
-    return []  # a manifest checks itself whenever it is read
+    if entry.kind == "huggingface":
+        from ser_scripts.corpora.huggingface_corpus import is_whole  # pyarrow: import when needed
+
+        return [] if is_whole(entry.path) else [entry.path]
+    if entry.kind in ("fingerprints", "loudness", "manifests") and not entry.path.name.endswith(FAULTS):
+        checksum, _, content = entry.path.read_bytes().partition(b"\n")
+        return [] if hashlib.sha256(content).hexdigest().encode() == checksum else [entry.path]
+    return []  # a list of faulty clips, or torch's
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+    """Remove a file or folder; of a folder nothing is left under its name if this is killed halfway."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    if path.suffix != ".partial":
+        path = path.rename(path.with_name(f"{path.name}.{os.getpid()}.partial"))
+    shutil.rmtree(path)

@@ -358,7 +358,8 @@ def evaluate(
         from ser_scripts.runs.predict import predict_on
 
         for corpus in on:
-            predict_on(folder, corpus, device=device, say=_say, allow_remote_code=allow_remote_code)
+            base = experiment.parent if experiment.suffix == ".json" else Path("experiments")
+            predict_on(folder, corpus, device=device, say=_say, base=base, allow_remote_code=allow_remote_code)
     from ser_eval.evaluate import evaluate_experiment
 
     summary = evaluate_experiment(folder, progress=_say)
@@ -375,7 +376,10 @@ def stats(
         ),
     ] = None,
     csv: Annotated[Optional[Path], typer.Option(help="Any tidy table instead of an experiment.")] = None,  # noqa: UP045
-    dv: Annotated[Optional[str], typer.Option(help="With --csv: the column of scores.")] = None,  # noqa: UP045
+    dv: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --csv: the column of scores; of an experiment uar, ccc or ccc_<dimension>."),
+    ] = None,
     within: Annotated[
         str,
         typer.Option(help="With --csv: factors within blocks, comma separated; with --wide the treatments' columns."),
@@ -495,12 +499,12 @@ def stats(
         return
     from ser_eval.evaluate import evaluate_experiment
 
-    if any((dv, block, out, within, between, wide, test, random, replicates, test_train_ratio, cell_sd, cell_n)):
-        raise BadInput("ser stats: of the options only --margin goes with an experiment; the others need --csv FILE")
+    if any((block, out, within, between, wide, test, random, replicates, test_train_ratio, cell_sd, cell_n)):
+        raise BadInput("ser stats: of the options --margin and --dv go with an experiment; the others need --csv FILE")
     failed, cells = [], {}
     for folder in [experiment_folder(experiment)] if experiment else all_experiments():
         try:
-            print("\n".join(stats_of_experiment(folder, margin=margin).lines))
+            print("\n".join(stats_of_experiment(folder, margin=margin, dv=dv).lines))
         except BadInput as error:
             if experiment:
                 raise

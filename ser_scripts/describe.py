@@ -6,6 +6,7 @@ are printed, written as JSON, and written as CSV files with a page of pictures p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import textwrap
@@ -36,7 +37,7 @@ from ser_scripts.audio.fingerprint import (
     near_duplicates,
 )
 from ser_scripts.audio.steps.level import loudness_lufs
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, about
 from ser_scripts.files import writable_folder
 from ser_scripts.manifest import OTHER_LABEL, RATINGS, Manifest, audio_sha256, survey
 from ser_scripts.runs.check import corpus_spec
@@ -163,21 +164,21 @@ def describe(what: str, *, say: Callable[[str], None]) -> Description:
     if experiment is None:
         specs = [corpus_spec(what)]
     else:
-        spec = experiment.spec
-        named = {one.name: one for one in [*(one for group in spec.train for one in group), *spec.test]}
-        specs = list(named.values())
+        trained = [one for group in experiment.spec.train for one in group]
+        specs = list({one.name: one for one in [*trained, *experiment.spec.test]}.values())
     base = experiment.base if experiment else Path()
-    manifests = {
-        one.name: survey(
-            one,
-            data=where.data,
-            locations=where.locations,
-            cache=where.cache,
-            base=base,
-            progress=counter(say, f"reading {one.name}"),
-        )
-        for one in specs
-    }
+    manifests = {}
+    for one in specs:
+        key = "" if experiment is None else f"{experiment.file}: {'train' if one in trained else 'test'}"
+        with about(key) if key else contextlib.nullcontext():
+            manifests[one.name] = survey(
+                one,
+                data=where.data,
+                locations=where.locations,
+                cache=where.cache,
+                base=base,
+                progress=counter(say, f"reading {one.name}"),
+            )
     if empty := [name for name, manifest in manifests.items() if manifest.clips.empty]:
         reasons = manifests[empty[0]].dropped["reason"].value_counts()
         raise BadInput(

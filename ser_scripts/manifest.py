@@ -49,6 +49,9 @@ OTHER_LABEL = "its samples ("
 SILENT_PEAK = 1e-4
 """Peak of the mono mix, of full scale, below which a clip holds no speech (-80 dBFS)."""
 
+FAULTS = ".faults.json"
+"""End of the name of a list of faulty clips, beside the measurements in the cache."""
+
 _CACHE_VERSION = f"2, libsndfile {soundfile.__libsndfile_version__}"
 _SHOWN = 10
 
@@ -114,13 +117,13 @@ def build_manifest(
     manifest, expected = _survey(
         corpus_spec, data=data, locations=locations, cache=cache, base=base, workers=workers, progress=progress
     )
-    by_stem = isinstance(corpus_spec, NamedCorpus) and _stems_differ(manifest)
+    by_stem = named_by_stem(corpus_spec, manifest)
     prefix = f"{corpus_spec.name}/"
-    allowed = {_key(entry.removeprefix(prefix), by_stem) for entry in allow_dropped if entry.startswith(prefix)}
+    allowed = {clip_name(entry.removeprefix(prefix), by_stem) for entry in allow_dropped if entry.startswith(prefix)}
     blocking = [
         (path, reason)
         for path, reason in manifest.dropped.itertuples(index=False, name=None)
-        if _key(path, by_stem) not in allowed
+        if clip_name(path, by_stem) not in allowed
     ]
     if blocking:
         raise BadInput(_refusal(manifest, blocking, expected, corpus_spec, cache))
@@ -322,8 +325,8 @@ def _contradictions(rows: Sequence[ClipRow], facts: dict[str, _Facts | str]) -> 
 def _missing(rows: Sequence[ClipRow], stems: Collection[str] | None, expected: int) -> dict[str, str]:
     if stems is not None:
         bare = [PurePosixPath(row.path).with_suffix("") for row in rows]
-        # a corpus that uses one name in several folders states its clips as <folder>/<stem>
-        found = {path.name for path in bare} | {f"{path.parent.name}/{path.name}" for path in bare}
+        # a corpus that uses one name in several folders states its clips as <folder>/<stem>, or by the whole path
+        found = {name for path in bare for name in (path.name, f"{path.parent.name}/{path.name}", str(path))}
         return {stem: "missing" for stem in stems if stem not in found}
     lacking = expected - len(rows)
     return {f"missing-{lacking}": f"{lacking} clips are missing; their names are not known"} if lacking > 0 else {}
@@ -409,7 +412,7 @@ def _refusal(
         if len(faulty) > _SHOWN:
             lines.append(f"  ... and {len(faulty) - _SHOWN} more")
     if max(len(missing), len(faulty)) > _SHOWN:
-        full = _cache_file(spec, manifest.root, cache).with_suffix(".faults.json")
+        full = _cache_file(spec, manifest.root, cache).with_suffix(FAULTS)
         reasons = {f"{spec.name}/{path}": reason for path, reason in blocking}
         full.parent.mkdir(parents=True, exist_ok=True)
         write_json(full, {"allow_dropped": sorted(reasons), "reasons": reasons})
@@ -425,14 +428,14 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f", ... ({len(items)})" if len(items) > _SHOWN else "")
 
 
-def _stems_differ(manifest: Manifest) -> bool:
-    """Whether the file name alone tells every clip from the others; in some corpora folders repeat the names."""
-    stems = [_key(path, by_stem=True) for path in (*manifest.clips["path"], *manifest.dropped["path"])]
-    return len(set(stems)) == len(stems)
+def named_by_stem(spec: CorpusSpec, manifest: Manifest) -> bool:
+    """Whether the file name alone tells every clip of a known corpus from the others; in some, folders repeat names."""
+    stems = [clip_name(path, by_stem=True) for path in (*manifest.clips["path"], *manifest.dropped["path"])]
+    return isinstance(spec, NamedCorpus) and len(set(stems)) == len(stems)
 
 
-def _key(path: str, by_stem: bool) -> str:
-    """What `allow_dropped` and a clip are compared by."""
+def clip_name(path: str, by_stem: bool) -> str:
+    """What an entry of `allow_dropped` and a clip are compared by."""
     pure = PurePosixPath(path)
     bare = pure.with_suffix("") if pure.suffix.lower() in decode.SUFFIXES else pure
     return bare.name if by_stem else str(bare)

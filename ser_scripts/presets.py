@@ -16,6 +16,7 @@ from ser_scripts.specs.model import NAME_PATTERN
 IN_CORPUS = "corpus"
 """As the path of a preset: the three CSVs in the folder of each training corpus."""
 _FILES = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
+_LANGUAGE = re.compile(r"_([A-Za-z]{2,3})\.csv")
 _PATH_COLUMNS = ("path", "file_path", "wav_path", "file_name")
 
 
@@ -68,14 +69,30 @@ def relocate(paths: pd.Series[str], known: pd.Series[str]) -> pd.Series[str]:
 
 
 def _three(folder: Path) -> pd.DataFrame:
+    """The rows of train.csv, test.csv and perhaps val.csv; or of train_eng.csv, ... of each language, one after the
+    other."""
+    found = sorted(file.name for file in folder.glob("*.csv"))
+    languages = {
+        match[1] for name in found for side in ("train", "test")
+        if name.startswith(f"{side}_") and (match := _LANGUAGE.fullmatch(name.removeprefix(side)))
+    }  # fmt: skip
+    if not languages:
+        return _sides(folder, "")
+    if plain := [name for name in found if name in ("train.csv", "test.csv")]:
+        lists = ", ".join(f"train_{language}.csv" for language in sorted(languages))
+        raise BadInput(f"{folder} holds both {plain[0]} and lists per language, such as {lists}; keep one form")
+    return pd.concat([_sides(folder, f"_{language}") for language in sorted(languages)], ignore_index=True)
+
+
+def _sides(folder: Path, suffix: str) -> pd.DataFrame:
     tables = []
     for side, names in _FILES.items():
-        files = [folder / f"{name}.csv" for name in names if (folder / f"{name}.csv").is_file()]
+        files = [folder / f"{name}{suffix}.csv" for name in names if (folder / f"{name}{suffix}.csv").is_file()]
         if len(files) > 1 or (not files and side != "validation"):
-            what = " and ".join(file.name for file in files) or f"no {names[0]}.csv"
+            what = " and ".join(file.name for file in files) or f"no {names[0]}{suffix}.csv"
             raise BadInput(
-                f"{folder} holds {what}; a preset split there is train.csv, test.csv and perhaps val.csv, or the lists "
-                "of an EmoBox fold"
+                f"{folder} holds {what}; a preset split there is train.csv, test.csv and perhaps val.csv, the same per "
+                "language (train_eng.csv, ...), or the lists of an EmoBox fold"
             )
         for file in files:
             table = read_delimited(file, [], what="preset split")

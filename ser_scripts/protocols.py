@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import Field
 
 from ser_scripts import corpora
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, about
 from ser_scripts.specs.base import Spec, digest, nearest, parse
 from ser_scripts.specs.corpora import ClipColumn, CorpusSpec, NamedCorpus
 from ser_scripts.specs.experiment import ExperimentSpec
@@ -141,7 +141,8 @@ def resolve(spec: ExperimentSpec, *, base: Path, source: str) -> tuple[Experimen
     """
     if not isinstance(spec.split, ProtocolSplit):
         return spec, None
-    protocol = get(spec.split.protocol)
+    with about(f"{source}: split.protocol"):
+        protocol = get(spec.split.protocol)
     where = f"{source}: protocol '{protocol.name}'"
     demanded = " + ".join(protocol.corpora)
     trained = [

@@ -60,6 +60,42 @@ def test_what_must_not_pass_is_said(folder):
     assert "1 of 6 runs" in line(text, "Figures that are not comparable")
 
 
+def test_folds_are_one_figure_with_all_of_its_speakers(tmp_path):
+    folder = tmp_path / "runs" / "folds"
+    home = made.corpus_clips("home")
+    made.write_clips(folder, home)
+    actors = sorted(set(home["actor"]))
+    for place, actor in enumerate(actors):
+        split = made.sides(home, test=(actor,), validation=(actors[place - 1],))
+        test = split[split["split"] == "test"]
+        told = made.prediction_table(
+            test, made.answers(test["class_id"].tolist(), made.CLASSES, 0.7, place), made.CLASSES
+        )
+        made.write_run(
+            folder, model="a", seed=0, split=split, tables={"home": told}, train_corpora=["home"],
+            labels=made.CLASSES, fold=actor,
+        )  # fmt: skip
+    (cell,) = evaluate_experiment(folder).cells
+    text = checklist(folder)
+    assert f"home {cell.interval.low:.3f} to {cell.interval.high:.3f}" in line(text, "Interval over speakers")
+    assert f"{len(actors)} different ones" in line(text, "Test speakers behind")
+
+
+def test_what_is_derived_is_no_training_of_its_own(folder):
+    for seed in range(3):
+        edit(folder / f"wavlm-b/home/seed-{seed}", members={"hubert-a/home/seed-0": 1.0}, selected_by="its members",
+             epochs_run=0, best_epoch=0, tuned_on=[{"corpus": "home", "actors": ["f9"]}])  # fmt: skip
+    evaluate_experiment(folder)
+    text = checklist(folder)
+    assert "answered by the records of 3 runs and 3 derived from them." in text
+    assert line(text, "Epochs").startswith("- [x] **Epochs**: 3 to 5, selected")
+    assert "its members" not in line(text, "How the tested checkpoint")
+    assert "earlier search" not in text
+    page = (folder / "report/report.html").read_text(encoding="utf-8")
+    assert "wavlm-b, trained on home" not in page, "a figure of a training that was none"
+    assert "3 runs and 3 derived from them" in page
+
+
 def test_it_needs_an_evaluation_of_these_runs(folder, tmp_path):
     with pytest.raises(BadInput, match="holds no finished run"):
         checklist(tmp_path)

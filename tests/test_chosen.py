@@ -124,3 +124,11 @@ def test_nothing_chosen_is_said(tmp_path: Path) -> None:
     assert choices(folder, find_runs(folder)) == []
     evaluate_experiment(folder)
     assert "nothing that these runs know of: they stand in the model files as they are" in words(folder)
+
+
+def test_a_short_search_by_tpe_is_told_as_random(folder: Path) -> None:
+    for seed in range(3):
+        study = f"search/hubert-a/home/seed-{seed}"
+        edit(folder / f"hubert-a/home/seed-{seed}", search=SEARCH | {"study": study, "num_trials": 10})
+    (line,) = card_lines(folder, find_runs(folder))
+    assert "drawn at random, compared by" in line

@@ -194,6 +194,41 @@ def test_conditions_added_later_are_those_of_training(
     assert len(set(on_away.values())) == 4
 
 
+def test_conditions_are_found_again_when_the_project_has_moved(
+    project: Any, tmp_path: Path, mini_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new" / "place"
+    (old / "sounds").mkdir(parents=True)
+    noise = np.random.default_rng(0).standard_normal(48_000)
+    soundfile.write(old / "sounds/babble.wav", 0.1 * noise, 16_000)
+    steps = [{"kind": "noise", "snr_db": 5, "folder": "../sounds"}]
+    file = project(
+        seeds=[0], training={"epochs": 1}, conditions=[{"name": "cafe", "steps": steps}], preprocess=[*steps]
+    )
+    (old / "experiments").mkdir()
+    moved = file.rename(old / "experiments/mini.json")
+    (tmp_path / "tiny.json").rename(old / "experiments/tiny.json")
+    ser("train", moved, "--device", "cpu")
+    rows = (mini_corpus / "clips.csv").read_text().splitlines()
+    lines = [f"{mini_corpus}/{row}".replace(f",{row.split(',')[2]},", ",new,") for row in rows[1:40:3]]
+    new.parent.mkdir()
+    old.rename(new)
+    other = tmp_path / "away"
+    other.mkdir()
+    for line in lines:
+        stem = Path(line.split(",")[0]).stem
+        soundfile.write(other / f"{stem}.wav", toy.clip(stem, seed=9), 16_000)
+    (other / "away.csv").write_text("\n".join([rows[0], *(line.rpartition("/")[2] for line in lines)]) + "\n")
+    said = "does not exist"
+    with pytest.raises(BadInput, match=said):
+        predict_on(tmp_path / "runs/mini", str(other / "away.csv"), device="cpu", say=print)
+    ser("eval", new / "experiments/mini.json", "--on", other / "away.csv", "--device", "cpu")
+    assert {"away.csv", "away@cafe.csv"} < predictions(tmp_path / "runs").keys()
+    soundfile.write(new / "sounds/babble.wav", 0.2 * noise, 16_000)  # another sound in its place is none
+    with pytest.raises(BadInput, match=said):
+        ser("eval", new / "experiments/mini.json", "--on", other / "away.csv", "--device", "cpu")
+
+
 def test_one_name_is_never_two_conditions(project: Any, tmp_path: Path) -> None:
     def trained(snr_db: float, *flags: str) -> bytes:
         cafe = {"name": "cafe", "steps": [{"kind": "noise", "snr_db": snr_db, "folder": "sounds"}]}

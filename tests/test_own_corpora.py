@@ -22,12 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from ser_scripts.cache import list_cache, prune_cache, verify_cache
 from ser_scripts.corpora import ClipRow, huggingface_corpus
 from ser_scripts.corpora import _own as own
 from ser_scripts.corpora.audiofolder_corpus import read_audiofolder
 from ser_scripts.corpora.emobox_corpus import read_emobox, read_fold
 from ser_scripts.corpora.sources import Source, read_source
-from ser_scripts.errors import BadInput, SplitRefused
+from ser_scripts.errors import BadInput, Finding, SplitRefused
 from ser_scripts.manifest import Manifest, build_manifest, survey
 from ser_scripts.specs.corpora import CorpusSpec
 from ser_scripts.specs.splits import Preset
@@ -292,6 +293,37 @@ def test_audio_is_written_once_and_anew_when_the_tables_change(tmp_path: Path, m
     assert second.root != first.root
     assert len(second.rows) == 3
     assert not list((tmp_path / "cache" / "huggingface").glob("*.partial"))
+
+
+def test_audio_out_of_tables_is_listed_checked_and_pruned_with_the_cache(tmp_path: Path) -> None:
+    parquet(tmp_path / "set" / "train.parquet", table([1, 0]))
+    found = source(tmp_path, "huggingface", path="set")
+    cache = tmp_path / "cache"
+    name = f"huggingface/{found.root.name}"
+    assert any(line.endswith(name) for line in list_cache(cache))
+    assert list(verify_cache(cache, delete=False)) == [f"whole    {name}"]
+    clip = found.root / "train/clip0.wav"
+    damaged = bytearray(clip.read_bytes())
+    damaged[-1] ^= 1
+    clip.write_bytes(damaged)
+    with pytest.raises(Finding, match="1 damaged"):
+        list(verify_cache(cache, delete=False))
+    assert list(verify_cache(cache, delete=True)) == [f"deleted  {name}"]
+    assert source(tmp_path, "huggingface", path="set") == found
+    assert clip.read_bytes() == audio(0)
+    first, *_ = prune_cache(cache, "0")
+    assert first.startswith(f"removed  {name}")
+    assert not found.root.exists()
+    assert source(tmp_path, "huggingface", path="set") == found
+
+
+def test_a_flipped_bit_in_what_was_measured_is_found(tmp_path: Path) -> None:
+    parquet(tmp_path / "set" / "train.parquet", table([1, 0]))
+    manifest(tmp_path, "huggingface", path="set")
+    (file,) = (tmp_path / "cache" / "manifests").glob("*.json")
+    file.write_bytes(file.read_bytes().replace(b"16000", b"16001", 1))
+    with pytest.raises(Finding, match="1 damaged"):
+        list(verify_cache(tmp_path / "cache", delete=False))
 
 
 def test_clips_without_names_or_with_equal_ones_are_named_by_their_row(tmp_path: Path) -> None:

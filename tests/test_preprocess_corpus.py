@@ -374,8 +374,8 @@ def test_a_run_records_events_files_and_resolved_paths_and_predicts_with_them(
     )
     monkeypatch.chdir(tmp_path / "noises")  # paths do not depend on where the command is started
     soundfile.write(tmp_path / "noises" / "n.wav", sound(2), RATE_HZ)
-    with pytest.raises(BadInput, match="files of its preprocessing"):
-        predict._preprocess(run)
+    with pytest.raises(BadInput, match="its preprocessing: files that it names"):
+        predict._preprocess(run, [])
     soundfile.write(tmp_path / "noises" / "n.wav", sound(1), RATE_HZ)
     with pytest.raises(Exception, match="has trained or selected on"):  # the files are right, so it comes this far
         predict.predict_on(tmp_path / "runs" / "mini", str(other), device="cpu", say=quiet)

@@ -78,7 +78,7 @@ def test_every_label_set_reads(name: str, tmp_path: Path) -> None:
         assert rows == small.LABEL_ROWS[labels]
     if others:
         assert corpora.read(corpus, tmp_path / name, next(iter(corpora.label_sets(corpus)))) == small.ROWS
-    with pytest.raises(BadInput, match=f"corpus '{name}': no label set 'nonsense'"):
+    with pytest.raises(BadInput, match=f"corpus '{name}': labels: 'nonsense' is not valid"):
         corpora.read(corpus, tmp_path / name, "nonsense")
 
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from ser_scripts import corpora
 from ser_scripts.corpora import ClipRow, _files, iemocap
+from ser_scripts.corpora.sources import read_source
 from ser_scripts.errors import BadInput
+from ser_scripts.manifest import _missing
+from ser_scripts.specs.corpora import NamedCorpus
 
 NAMES = [
     "ased", "baum1", "baved", "casia", "cremad", "demos", "eekk", "esd", "expresso", "iemocap", "masc", "mead", "meld",
@@ -429,6 +432,20 @@ def test_a_side_of_meld_without_its_table_is_refused_and_others_need_none(tmp_pa
     (root / "MELD.Raw/dev_splits_complete/dia0_utt0.wav").unlink()
     (root / "MELD.Raw/dev_splits_complete/dia66_utt9.wav").unlink()
     assert len(corpora.get("meld").read(root)) == 4
+
+
+def test_a_missing_clip_of_meld_is_named_on_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lay_out("meld", tmp_path / "meld")
+    monkeypatch.setattr(corpora.get("meld"), "EXPECTED_CLIPS", 5)
+    (root / "MELD.Raw/train/train_splits/dia0_utt0.wav").unlink()
+    (root / "MELD.Raw/dev_splits_complete/dia0_utt0.wav").unlink()
+    read = read_source(NamedCorpus(name="meld"), data=tmp_path, locations={}, cache=tmp_path, base=tmp_path)
+    assert set(_missing(read.rows, read.stems, read.expected)) == {
+        "MELD.Raw/train/train_splits/dia0_utt0",
+        "MELD.Raw/dev_splits_complete/dia0_utt0",
+    }
+    monkeypatch.setattr(corpora.get("meld"), "EXPECTED_CLIPS", 6)  # a table was cut short
+    assert corpora.get("meld").expected_stems(root) is None
 
 
 def test_the_nearest_folder_tells_the_side_of_a_clip_of_meld(tmp_path: Path) -> None:

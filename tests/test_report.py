@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -306,3 +307,26 @@ def test_a_band_limited_corpus_is_stamped_and_its_card_says_where_it_ends(tmp_pa
     assert "BAND-LIMITED. The audio of a corpus ends far below the 8 kHz" in text
     assert "away: BAND-LIMITED: nothing above 5.4 kHz; figures are not comparable with 16 kHz audio" in text
     assert "home: up to 8.0 kHz" in text
+
+
+def test_models_alike_are_all_named_and_long_names_fit_the_figures(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    titles: list[tuple[float, float]] = []
+    save = Figure.savefig
+
+    def measured(figure: Figure, *arguments: Any, **options: Any) -> None:
+        if title := figure._suptitle:
+            box = title.get_window_extent()
+            titles.append((box.x0, figure.bbox.width - box.x1))
+        save(figure, *arguments, **options)
+
+    names = ("whisper-large-v3-frozen-weighted-layers", "whisper-large-v3-frozen-weighted-layers-uniform-prior")
+    folder = made.make_experiment(tmp_path, models=names, seeds=(0,), skill=lambda model: 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", measured)
+        evaluate_experiment(folder)
+    assert titles
+    assert min(min(pair) for pair in titles) >= 0, "a title is cut off"
+    page = " ".join(re.sub("<[^>]*>", " ", (folder / "report/report.html").read_text(encoding="utf-8")).split())
+    assert f"{names[0]} and {names[1]} did best on home , all with one UAR" in page

@@ -227,6 +227,24 @@ def test_a_winner_is_refused_on_speakers_who_chose_it(
     assert {("mini", actor) for actor in entry["actors"]} <= known.trained | known.selected
 
 
+def test_who_chose_a_winner_is_known_under_other_names_of_corpus_and_speaker(
+    heads: Any, tmp_path: Path, mini_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ser("tune", heads(search={**SEARCH, "num_trials": 1}, seeds=[0]), "--write", tmp_path / "tuned.json") == 0
+    (entry,) = read_json(tmp_path / "tuned.json")["tuned_on"]
+    head, *rows = (mini_corpus / "clips.csv").read_text().splitlines()
+    part = [f"{mini_corpus}/{row}".replace(",f", ",Xf").replace(",m", ",Xm") for row in rows if "-b1" in row]
+    part = [row.replace("Xfemale", "female").replace("Xmale", "male") for row in part]
+    (tmp_path / "renamed.csv").write_text("\n".join([head, *part]) + "\n")
+    renamed = {"kind": "csv", "name": "renamed", "path": str(tmp_path / "renamed.csv")}
+    file = heads(name="second", models=["tuned"], train=[renamed], split={"kind": "leave_one_speaker_out"}, seeds=[0])
+    capsys.readouterr()
+    assert ser("check", file) == 1
+    told = capsys.readouterr().out
+    for actor in entry["actors"]:
+        assert f"renamed/X{actor}" in told
+
+
 def _draw(file: Path, seed: int) -> Any:
     """The splits of a seed as drawn for the same experiment without the tuned model."""
     content = json.loads(file.read_text()) | {"models": ["tiny"], "seeds": [seed], "name": "plain"}

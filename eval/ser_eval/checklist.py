@@ -13,20 +13,26 @@ from typing import Any
 
 import pandas as pd
 
+from ser_eval.cells import Cell, make_cells
 from ser_eval.chosen import card_lines
 from ser_eval.errors import BadInput
 from ser_eval.run_folder import (
     ENVIRONMENT,
     METRICS,
     NONE,
+    RESULT_COLUMNS,
+    RESULT_KEYS,
     RESULTS,
     STATS,
     RunFolder,
+    counted_runs,
     find_runs,
     planned_runs,
-    read_json,
     read_table,
     remote_code,
+    run_name,
+    spent,
+    trained,
 )
 
 _SHOWN = 6
@@ -58,16 +64,26 @@ def checklist(folder: Path) -> str:
         raise BadInput(f"{folder} holds no finished run; train first")
     if not (folder / RESULTS).is_file():
         raise BadInput(f"{folder / RESULTS}: no such file; run `ser eval {folder}` first")
-    results = read_table(folder / RESULTS, ["run", "model", "train_corpus", "test_corpus", "uar", "n_test_speakers"])
-    there = {run.path.relative_to(folder).as_posix() for run in runs}
-    if absent := sorted(there - set(results["run"])):
-        raise BadInput(f"{folder / RESULTS} lacks the run {absent[0]}; run `ser eval {folder}` again")
+    results = read_table(folder / RESULTS, ["run", *RESULT_KEYS, *RESULT_COLUMNS])
+    rows = set(results["run"])
+    for run in runs:  # folds of one seed have one row, under the name of the seed
+        place = run.path.relative_to(folder)
+        if rows.isdisjoint({place.as_posix(), place.with_name(run_name(run.record["seed"], None)).as_posix()}):
+            raise BadInput(f"{folder / RESULTS} lacks the run {place.as_posix()}; run `ser eval {folder}` again")
+    if unread := [run.path for run in runs if not (run.path / METRICS).is_file()]:
+        raise BadInput(f"{unread[0] / METRICS}: no such file; run `ser eval {folder}` again")
+    results = results.assign(
+        seed=results["seed"].astype(int),
+        n_classes=results["n_classes"].astype(int),
+        uar=pd.to_numeric(results["uar"], errors="coerce"),
+    )
+    cells = make_cells(folder, runs, results, pd.DataFrame())
     sections = {
         "Data": _data(runs),
         "Protocol and speakers": _protocol(runs),
         "Seeds and runs": _seeds(folder, runs),
         "Models and selection": _selection(folder, runs),
-        "Figures and intervals": _figures(folder, runs, results),
+        "Figures and intervals": _figures(folder, runs, results, cells),
         "To repeat it": _repeat(runs),
         "What only the authors know": _authors(),
     }
@@ -76,7 +92,7 @@ def checklist(folder: Path) -> str:
     lines = [
         f"# Reporting checklist: {folder.name}",
         "",
-        f"{answered} of {len(points)} points are answered by the records of {len(runs)} runs.",
+        f"{answered} of {len(points)} points are answered by the records of {counted_runs(runs)}.",
     ]
     for title, section in sections.items():
         lines += ["", f"## {title}", ""]
@@ -163,7 +179,7 @@ def _seeds(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
         Point("Seeds", _listed(sorted({run.record["seed"] for run in runs}))),
         Point(
             "Split and training seeds",
-            f"{len(splits)} split seeds and {len(trains)} training seeds, {'crossed' if crossed else 'in pairs'}",
+            f"split seeds: {len(splits)}, training seeds: {len(trains)}, {'crossed' if crossed else 'in pairs'}",
         ),
         Point("Folds", _listed(folds) if folds else "none"),
         Point(
@@ -181,7 +197,12 @@ def _selection(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
         digest = str(encoder.get("sha256") or "")[:12]
         weights = f" ({digest})" if digest else ""
         encoders.append(f"{run.record['model']}: {encoder.get('name')}{weights}{remote_code(run.record)}")
-    selected = [str(value) for value in _values(runs, "selected_by")]
+    selected = [str(value) for value in _values(trained(runs), "selected_by")]
+    in_epochs = [run for run in trained(runs) if run.spec.get("model", {}).get("kind") != "classical"]
+    last = "the last epoch, without validation: not comparable with selected ones"
+    by = [name for name in selected if name != "last"]
+    ways = [f"by {_listed(by)} on validation speakers; test clips select nothing"] if by else []
+    ways += [last] if "last" in selected else []
     chosen = card_lines(folder, runs)
     by_hand = sorted({run.record["model"] for run in runs if not any(run.record.get(key) for key in CHOSEN)})
     if by_hand:
@@ -192,11 +213,14 @@ def _selection(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
         Point("Models and encoders, with the SHA-256 of the weights", _listed(encoders)),
         Point(
             "How the tested checkpoint was selected",
-            f"by {_listed(selected)} on validation speakers; test clips select nothing"
-            if "last" not in selected
-            else "the last epoch, without validation: not comparable with selected ones",
+            "; ".join(ways),
         ),
-        Point("Epochs", f"{_span(run.record['epochs_run'] for run in runs)}, selected {_span(_epochs(runs))}"),
+        Point(
+            "Epochs",
+            f"{_span(run.record['epochs_run'] for run in in_epochs)}, selected {_span(_epochs(in_epochs))}"
+            if in_epochs
+            else "none: nothing is trained in epochs",
+        ),
         Point(
             "How settings (learning rate, layers, ...) were chosen",
             "; ".join(chosen),
@@ -211,35 +235,41 @@ def _epochs(runs: Sequence[RunFolder]) -> list[float]:
     return [float(run.record["best_epoch"]) for run in runs]
 
 
-def _figures(folder: Path, runs: Sequence[RunFolder], results: pd.DataFrame) -> list[Point]:
-    scores = results.assign(uar=pd.to_numeric(results["uar"], errors="coerce"))
+def _figures(folder: Path, runs: Sequence[RunFolder], results: pd.DataFrame, pooled: Sequence[Cell]) -> list[Point]:
     keys = ["model", "augmentation", "train_corpus", "test_corpus", "condition"]
     cells = []
-    for key, group in scores.groupby([name for name in keys if name in scores.columns], sort=True):
+    for key, group in results.groupby(keys, sort=True):
         name = " ".join(str(part) for part in key if part not in (NONE, ""))
         spread = f" SD {group['uar'].std():.3f}" if len(group) > 1 else ""
         cells.append(f"{name} {group['uar'].mean():.3f}{spread} (n = {len(group)})")
-    widths, without = [], 0
-    for run in runs:
-        for metrics in (read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}).values():
-            interval = metrics.get("speaker_interval")
-            if interval:
-                widths.append(float(interval["high"]) - float(interval["low"]))
-            else:
-                without += 1
+    told = [
+        f"{cell.model_name} {cell.train_corpus} {cell.test_name} {cell.interval.low:.3f} to {cell.interval.high:.3f}"
+        for cell in pooled
+        if cell.interval
+    ]
+    without = [f"{cell.model_name} {cell.train_corpus} {cell.test_name}" for cell in pooled if not cell.interval]
+    speakers = [cell.num_speakers for cell in pooled if cell.num_speakers is not None]
+    unknown = [cell for cell in pooled if cell.num_speakers is None]
     analyses = sorted(file.parent.name for file in (folder / STATS).rglob("stats.json"))
     marked = sum(bool(run.record["not_comparable"]) for run in runs)
     return [
         Point("UAR, mean and SD over runs", "; ".join(cells)),
         Point(
             "Interval over speakers",
-            f"95 % of width {_span(round(width, 3) for width in (min(widths), max(widths)))} in {len(widths)} tests; "
-            f"{without} tests have none"
-            if widths
+            "95 %, of the clips of all seeds: " + "; ".join([*told, *(f"{name} none" for name in without)])
+            if told
             else "none could be computed: say how sure the figures are",
-            done=bool(widths),
+            done=not without,
         ),
-        Point("Test speakers behind a figure", _span(float(n) for n in results["n_test_speakers"] if n)),
+        Point(
+            "Test speakers behind a figure",
+            "; ".join(
+                [
+                    *([f"{_span(speakers)} different ones over all seeds"] if speakers else []),
+                    *([f"not known for {len(unknown)} of {len(pooled)} figures"] if unknown else []),
+                ]
+            ),
+        ),
         Point(
             "Which difference is real",
             f"stats/ has {len(analyses)} analyses, each with its unit, test, effect size and target of inference"
@@ -264,14 +294,16 @@ def _repeat(runs: Sequence[RunFolder]) -> list[Point]:
             key, _, value = (name, "", version) if separator else line.partition(" ")
             if key in lines:
                 lines[key].add(value)
-    hours = sum(float(run.record["seconds"]) for run in runs) / 3600
+    seconds = sum(float(run.record["seconds"]) for run in runs)
+    searches = {found["study"]: float(found["seconds"]) for found in _values(runs, "search")}
+    searched = f", and {spent(sum(searches.values()))} for the searches" if searches else ""
     machine = "; ".join(f"{key} {_listed(sorted(values))}" for key, values in lines.items() if values)
     known = all(run.record["code"].get("commit") and not run.record["code"].get("dirty") for run in runs)
     return [
         Point("Code", _listed(sorted(codes)), done=known),
         Point("Machine and versions", machine or "not recorded", done=bool(machine)),
         Point("Device, threads", f"{_listed(_values(runs, 'device'))}; {_listed(_values(runs, 'threads'))} threads"),
-        Point("Time of computation", f"{hours:.2f} hours in all"),
+        Point("Time of computation", f"{spent(seconds)} for the runs{searched}; filling the caches is not counted"),
         Point("An archive that others can check", "`ser bundle`, and where it is to be had", done=False),
     ]
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ser_eval.run_folder import RunFolder
+from ser_eval.run_folder import RunFolder, is_derived, spent
 
 PICTURE = "study.png"
 """Beside the trials of a study, which `ser train` and `ser tune` leave in the folder that run.json names."""
@@ -17,6 +17,8 @@ SCOPES = {
     "nested": "one study inside each split; no test speaker of a split takes part in its study",
     "locked": "one study for all seeds, whose test speakers were set aside before it",
 }
+RANDOM_TRIALS = 10
+"""Of TPE, where the search does not say (`SearchSpec.random_trials`)."""
 SAMPLERS = {"tpe": "by TPE, each looking at those before it", "random": "at random", "grid": "from a grid"}
 GRID_SIDES = {
     "inner_uar": "by the UAR of left-out training speakers",
@@ -63,7 +65,7 @@ def card_lines(folder: Path, runs: Sequence[RunFolder]) -> list[str]:
     lines = [f"{one.model}: {one.words}" for one in choices(folder, runs)]
     tuned: dict[str, set[str]] = {}
     for run in runs:
-        if run.record.get("tuned_on") and not run.record.get("search"):
+        if run.record.get("tuned_on") and not run.record.get("search") and not is_derived(run):
             corpora = ", ".join(
                 f"{len(entry['actors'])} speakers of {entry['corpus']}" for entry in run.record["tuned_on"]
             )
@@ -85,9 +87,9 @@ def _of_search(folder: Path, model: str, train: str, runs: Sequence[RunFolder]) 
     words = (
         f"{_count(trials['num_trials'], 'trial')} in {_count(len(studies), 'study', 'studies')} "
         f"({trials['pruned']} pruned, {trials['failed']} failed) over {', '.join(some['parameters'])}, drawn "
-        f"{SAMPLERS.get(some['sampler'], some['sampler'])}, compared by {some['metric']}"
+        f"{_drawn(some, runs[0])}, compared by {some['metric']}"
         + (f", trained on {share:.0%} of the training speakers" if share < 1 else "")
-        + f"; {some['scope']}: {SCOPES.get(some['scope'], '')}; {seconds / 3600:.2f} hours"
+        + f"; {some['scope']}: {SCOPES.get(some['scope'], '')}; {spent(seconds)}"
     )
     rows = []
     for run in runs:
@@ -96,6 +98,14 @@ def _of_search(folder: Path, model: str, train: str, runs: Sequence[RunFolder]) 
         rows.append((_which(run), _values(study["values"]), f"{study['best_value']:.3f}", tried))
     pictures = [file for name in studies if (file := folder / name / PICTURE).is_file()]
     return Choice(model, train, words, tuple(rows), pictures[0] if pictures else None, len(studies))
+
+
+def _drawn(study: dict[str, Any], run: RunFolder) -> str:
+    """How the trials of a study were drawn; TPE draws its first ones at random."""
+    first = (run.spec.get("search") or {}).get("startup_trials") or RANDOM_TRIALS
+    if study["sampler"] == "tpe" and study["num_trials"] <= first:
+        return SAMPLERS["random"]
+    return SAMPLERS.get(study["sampler"], str(study["sampler"]))
 
 
 def _by_sides(run: RunFolder) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ STYLE = {
     "text.parse_math": False,  # a name may hold a $
 }
 DPI = 150
+TITLE_POINTS = 9
 
 
 def write_confusion(folder: Path, cell: Cell, counts: Counts, gender: str | None = None) -> Path:
@@ -269,7 +271,9 @@ def _title_of(cell: Cell) -> str:
 
 def _title(figure: Figure, text: str, stamps: Sequence[str]) -> None:
     """What is shown, and in red what must not be overlooked when the figure travels alone."""
-    figure.suptitle(f"{text}\n{' · '.join(stamps)}" if stamps else text, fontsize=9, color=RED if stamps else INK)
+    letters = int(figure.get_figwidth() * 72 / (TITLE_POINTS * 0.6))  # a letter is .6 of its height wide, or less
+    lines = [line for part in (text, " · ".join(stamps)) for line in textwrap.wrap(part, letters)]
+    figure.suptitle("\n".join(lines), fontsize=TITLE_POINTS, color=RED if stamps else INK)
 
 
 def _set_limits(axes: Axes, what: str) -> None:

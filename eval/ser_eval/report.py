@@ -26,7 +26,19 @@ from ser_eval.evaluate import Summary
 from ser_eval.markdown import to_html
 from ser_eval.ratings import RATING_BASELINES
 from ser_eval.robustness import Drop
-from ser_eval.run_folder import NONE, REPORT, STATS, RunFolder, read_json, remote_code, write_text
+from ser_eval.run_folder import (
+    NONE,
+    REPORT,
+    STATS,
+    RunFolder,
+    counted_runs,
+    is_derived,
+    read_json,
+    remote_code,
+    spent,
+    trained,
+    write_text,
+)
 from ser_eval.shortcuts import BASELINES
 
 HTML = "report.html"
@@ -60,6 +72,7 @@ SELECTION = {
     "val_uar": "highest UAR on the validation side",
     "val_accuracy": "highest accuracy on the validation side",
     "val_loss": "lowest loss on the validation side",
+    "val_ccc": "highest mean CCC on the validation side",
     "last": "none: the last epoch",
     "inner_uar": "highest UAR of left-out training speakers",
 }
@@ -221,9 +234,11 @@ def _headline(comparison: Comparison) -> dict[str, Any]:
     """The best model of a comparison, in the parts of a sentence."""
     cell = comparison.cells[0]
     mean, sd = cell.mean_sd("uar")
+    others = [] if mean is None else comparison.cells[1:]
     return {
         "comparison": comparison,
         "cell": cell,
+        "alike": [one.model_name for one in others if one.mean_sd("uar")[0] == mean],
         "mean": mean,
         "sd": sd,
         "of_100": None if mean is None else round(100 * mean),
@@ -300,7 +315,8 @@ def _curves(folder: Path, runs: Sequence[RunFolder]) -> list[tuple[str, int, str
         return model, "+".join(run.record["train_corpora"])
 
     curves = []
-    for (model, train), group in groupby(sorted(runs, key=lambda run: (key(run), run.path)), key):
+    own = [run for run in runs if not is_derived(run)]
+    for (model, train), group in groupby(sorted(own, key=lambda run: (key(run), run.path)), key):
         members = list(group)
         file = figures.write_training_curves(
             folder,
@@ -324,6 +340,7 @@ def _card(folder: Path, runs: list[RunFolder], cells: Sequence[Cell], bandwidth_
     """The protocol card of one training set: what a reviewer must know before believing a number."""
     records = [run.record for run in runs]
     first = records[0]
+    own = [run.record for run in trained(runs)]
     train = _training_set(runs[0])
     splits = {record["split_sha256"] for record in records}
     possible = {record["splits_possible"] for record in records}
@@ -370,8 +387,8 @@ def _card(folder: Path, runs: list[RunFolder], cells: Sequence[Cell], bandwidth_
         "split_seeds": _ranges(sorted({record["split_seed"] for record in records})),
         "train_seeds": _ranges(sorted({record["train_seed"] for record in records})),
         "by_the_book": not any(record["not_comparable"] for record in records),
-        "selected_by": sorted({SELECTION.get(record["selected_by"], record["selected_by"]) for record in records}),
-        "epochs": _span(record["epochs_run"] for record in records),
+        "selected_by": sorted({SELECTION.get(record["selected_by"], record["selected_by"]) for record in own}),
+        "epochs": _span(run.record["epochs_run"] for run in trained(runs) if not _classical(run)),
         "settings": card_lines(folder, runs),
         "remote_code": sorted(
             {f"{record['encoder']['name']}{said}" for record in records if (said := remote_code(record))}
@@ -389,9 +406,14 @@ def _card(folder: Path, runs: list[RunFolder], cells: Sequence[Cell], bandwidth_
             for commit, dirty, version in sorted(commits, key=str)
         ],
         "devices": sorted({f"{record['device']}, {record['threads']} thread(s)" for record in records}),
-        "hours": sum(record["seconds"] for record in records) / 3600,
-        "num_runs": len(runs),
+        "time": spent(sum(record["seconds"] for record in records)),
+        "runs": counted_runs(runs),
     }
+
+
+def _classical(run: RunFolder) -> bool:
+    """Whether a run was fitted at once, and not trained in epochs."""
+    return bool(run.spec.get("model", {}).get("kind") == "classical")
 
 
 def _relabelled(records: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
@@ -414,8 +436,8 @@ def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
             (
                 run.record["model"],
                 str(encoder["name"]) + remote_code(run.record),
-                str(encoder["revision"] or "none recorded"),
-                str(encoder["sha256"] or "none: random weights"),
+                "–" if is_derived(run) else str(encoder["revision"] or "none recorded"),
+                "–" if is_derived(run) else str(encoder["sha256"] or "none: random weights"),
             )
         )
     return sorted(rows)
@@ -460,6 +482,8 @@ def _condition(content: dict[str, Any]) -> str:
 def _span(values: Iterable[float]) -> str:
     """`12`, or `10 to 12` where the runs differ."""
     found = sorted(set(values))
+    if not found:
+        return "none"
     return f"{found[0]:g}" if len(found) == 1 else f"{found[0]:g} to {found[-1]:g}"
 
 

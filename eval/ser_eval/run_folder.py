@@ -49,6 +49,11 @@ PLAN = "plan.json"
 REPORT = "report"
 STATS = "stats"
 PARTIAL_SUFFIX = ".partial"
+BESIDE_MODELS = frozenset(
+    {RESULTS, FOLDS, SHORTCUTS, RATINGS, RATING_BASELINES, ROBUSTNESS, CLIPS, PLAN, REPORT, STATS}
+    | {"search", "preview", "old"}
+)
+"""What stands beside the models' folders in that of an experiment, so that no model can have this name."""
 
 NONE = "none"
 """Stands in results.csv for no augmentation, no condition and no fold; an empty cell would read back as missing."""
@@ -241,6 +246,30 @@ def _read_record(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     if missing:
         raise BadInput(f"{file} lacks {', '.join(missing)}; {DAMAGED}")
     return content
+
+
+def is_derived(run: RunFolder) -> bool:
+    """Whether the run is an ensemble or has another prior: made of other runs' predictions, without training."""
+    return bool(run.record.get("members"))
+
+
+def trained(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs that something was trained for; all of them where that is none."""
+    return [run for run in runs if not is_derived(run)] or list(runs)
+
+
+def counted_runs(runs: Sequence[RunFolder]) -> str:
+    """`3 runs`, or `3 runs and 6 derived from them`."""
+    own = sum(not is_derived(run) for run in runs)
+    more = f" and {len(runs) - own} derived from them" if own < len(runs) else ""
+    return f"{own} run{'' if own == 1 else 's'}{more}"
+
+
+def spent(seconds: float) -> str:
+    """A span of time in words: `42 s`, `12.5 minutes`, `3.20 hours`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.2f} hours"
 
 
 def remote_code(record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
@@ -102,6 +102,41 @@ def chain_inputs(chain: Sequence[PreprocessSpec], base: Path) -> dict[str, str]:
         elif isinstance(step, Noise | Reverb) and step.folder is not None:
             inputs[f"{number}.folder"] = sha256(sounds_in(Path(step.folder)))
     return inputs
+
+
+def moved_chain(
+    chain: Sequence[PreprocessSpec], inputs: Mapping[str, str], places: Sequence[Path]
+) -> tuple[PreprocessSpec, ...]:
+    """A recorded chain with the paths of today, where its project has moved since.
+
+    A path that is gone is looked for with fewer and fewer of its leading folders, below each of `places` and below the
+    folder that holds it. Only what has the recorded checksum is taken.
+
+    Args:
+        chain: with absolute paths, as `resolve_chain` gives it
+        inputs: the `chain_inputs` of that time
+        places: where relative paths of the experiment may start
+
+    Raises:
+        BadInput: if a file or folder is nowhere, or has changed
+    """
+    moved = []
+    for number, step in enumerate(chain):
+        for key in ("weights", "folder"):
+            if (path := getattr(step, key, None)) is not None and not Path(path).exists():
+                parts = Path(path).parts
+                for there in (
+                    folder.joinpath(*parts[cut:]) for place in places for folder in (place, place.parent)
+                    for cut in range(1, len(parts))
+                ):  # fmt: skip
+                    here = step.model_copy(update={key: str(there.absolute())})
+                    if there.exists() and chain_inputs([here], Path()) == {f"0.{key}": inputs[f"{number}.{key}"]}:
+                        step = here
+                        break
+        moved.append(step)
+    if chain_inputs(moved, Path()) != inputs:
+        raise BadInput("files that it names (sounds, weights) have changed since")
+    return tuple(moved)
 
 
 def chain_identity(chain: Sequence[PreprocessSpec], base: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from ser_scripts.audio.preprocess import (
     resolve_chain,
 )
 from ser_scripts.errors import BadInput, Finding
-from ser_scripts.manifest import Manifest, audio_sha256
+from ser_scripts.manifest import Manifest, audio_sha256, clip_name
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.preprocess import PreprocessSpec
 
@@ -210,8 +210,8 @@ def without_refused(
         open_store(manifest, COMMON_RATE_HZ, chain, cache, progress, base=base)
     except ClipsRefused as refusal:
         prefix = f"{manifest.corpus}/"
-        listed = {_name(entry.removeprefix(prefix), by_stem) for entry in allowed if entry.startswith(prefix)}
-        lacking = {path: why for path, why in refusal.reasons.items() if _name(path, by_stem) not in listed}
+        listed = {clip_name(entry.removeprefix(prefix), by_stem) for entry in allowed if entry.startswith(prefix)}
+        lacking = {path: why for path, why in refusal.reasons.items() if clip_name(path, by_stem) not in listed}
         if lacking:
             raise ClipsRefused(manifest, lacking) from None
         gone = pd.DataFrame(sorted(refusal.reasons.items()), columns=["path", "reason"], dtype="str")
@@ -221,11 +221,6 @@ def without_refused(
         dropped = pd.concat([manifest.dropped, gone]).sort_values("path", ignore_index=True)
         return replace(manifest, clips=clips, dropped=dropped)
     return manifest
-
-
-def _name(path: str, by_stem: bool) -> str:
-    bare = PurePosixPath(path).with_suffix("")
-    return bare.name if by_stem else str(bare)
 
 
 def preprocessing_events(

@@ -148,8 +148,8 @@ def read(corpus: Corpus, root: Path, labels: str | None = None) -> list[ClipRow]
     """
     sets = label_sets(corpus)
     if labels is not None and labels not in sets:
-        what = f"; its label sets: {', '.join(sets)}" if sets else ", which has one label set only"
-        raise BadInput(f"corpus '{corpus.NAME}': no label set '{labels}'{what}")
+        what = f"expected one of {', '.join(sets)}" if sets else "the corpus has one label set only; leave the key out"
+        raise BadInput(f"corpus '{corpus.NAME}': labels: '{labels}' is not valid; {what}")
     try:
         if labels is None:
             return corpus.read(root)

@@ -44,6 +44,7 @@ _SHARD = re.compile(r"(?P<split>.+?)(?:-\d{5}-of-\d{5}(?:-[0-9a-f]+)?|-\d+)?")
 _MAGIC = {b"RIFF": ".wav", b"FORM": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 _BATCH_ROWS = 256
 _NAMES = "names.json"
+_CHECKSUMS = "sha256.json"
 """Beside the audio written: the names of each table's clips, table by table."""
 
 
@@ -396,9 +397,10 @@ def _files_of(
     for shard in shards:
         status = shard.file.stat()
         stamps.append([str(shard.file.absolute()), shard.split, status.st_size, status.st_mtime_ns])
-    key = hashlib.sha256(json.dumps([1, spec.audio_column, stamps]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([2, spec.audio_column, stamps]).encode()).hexdigest()[:16]
     folder = cache.absolute() / "huggingface" / key
     if (folder / _NAMES).is_file():
+        os.utime(folder)  # so that what is used least is pruned first
         return dict(zip((shard.file for shard in shards), read_json(folder / _NAMES), strict=True)), folder
     names = _audio_names(shards, spec)
     if not any(path.startswith(_INSIDE) for paths in names.values() for path in paths):
@@ -416,16 +418,30 @@ def _files_of(
 def _write(folder: Path, shards: Sequence[_Shard], names: dict[Path, list[str]], audio_column: str) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
+        checksums = {}
         for shard in shards:
             (partial / shard.split).mkdir(parents=True, exist_ok=True)
             paths = iter(names[shard.file])
             for batch in _batches(shard.file, [audio_column]):
                 for content in pyarrow.compute.struct_field(batch.column(audio_column), "bytes"):
-                    (partial / next(paths).removeprefix(_INSIDE)).write_bytes(content.as_py())
+                    path = next(paths).removeprefix(_INSIDE)
+                    (partial / path).write_bytes(content.as_py())
+                    checksums[path] = hashlib.sha256(content.as_py()).hexdigest()
+        write_json(partial / _CHECKSUMS, checksums)
         write_json(partial / _NAMES, [names[shard.file] for shard in shards])
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every clip that was written to a folder of the cache is there as it was written."""
+    if not (folder / _CHECKSUMS).is_file():
+        return False
+    return all(
+        (folder / path).is_file() and hashlib.sha256((folder / path).read_bytes()).hexdigest() == checksum
+        for path, checksum in read_json(folder / _CHECKSUMS).items()
+    )
 
 
 # ---- clips beside a metadata.csv ----

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ser_scripts.corpora import ClipRow
-from ser_scripts.corpora._files import find_clips, find_table, match_names, read_table
+from ser_scripts.corpora._files import find_clips, find_optional_table, find_table, match_names, read_table
 from ser_scripts.errors import BadInput
 
 NAME = "meld"
@@ -61,13 +61,7 @@ _GENDERS = {
 
 def read(root: Path) -> list[ClipRow]:
     """Rows of the clips under `root` that the tables of their sides list."""
-    clips = {
-        key: path
-        for key, path in find_clips(root, by_path=True).items()
-        if not PurePosixPath(key).name.startswith("final_videos_test")
-    }
-    rule = "names like train_splits/dia0_utt0, with train, dev or test in the folder's name"
-    matches = match_names(root, clips, FILE_NAMES, title=TITLE, rule=rule)
+    clips, matches = _clips(root)
     tables = {side: _table(root, side) for side in sorted({match[1] for match in matches.values()})}
     rows: dict[tuple[str, str, str], ClipRow] = {}
     for key, match in matches.items():
@@ -93,8 +87,35 @@ def read(root: Path) -> list[ClipRow]:
 
 
 def expected_stems(root: Path) -> list[str] | None:
-    """None: one stem stands for up to three clips, so that missing clips can be counted only."""
-    return None
+    """Every clip that the tables list, by its whole path without suffix, since one stem stands for up to three clips.
+
+    A clip that is missing is stated in the folder of its side's first clip. None where a table is missing or not
+    complete, so that missing clips can be counted only.
+    """
+    clips, matches = _clips(root)
+    there: dict[str, dict[tuple[str, str], str]] = {side: {} for side in _PARTITIONS}
+    for key, match in matches.items():
+        there[match[1]].setdefault((match[2], match[3]), str(PurePosixPath(clips[key]).with_suffix("")))
+    if any(find_optional_table(root, f"{side}_sent_emo.csv") is None for side in _PARTITIONS):
+        return None
+    stems = []
+    for side, found in there.items():
+        folder = str(PurePosixPath(next(iter(found.values()), f"{side}/none")).parent)
+        for dialogue, utterance in _table(root, side):
+            named = PurePosixPath(folder, f"dia{dialogue}_utt{utterance}")
+            stems.append(found.get((dialogue, utterance), str(named)))
+    return stems if len(stems) == EXPECTED_CLIPS else None
+
+
+def _clips(root: Path) -> tuple[dict[str, str], dict[str, re.Match[str]]]:
+    """Paths and matches of the clips that are no copies of others."""
+    clips = {
+        key: path
+        for key, path in find_clips(root, by_path=True).items()
+        if not PurePosixPath(key).name.startswith("final_videos_test")
+    }
+    rule = "names like train_splits/dia0_utt0, with train, dev or test in the folder's name"
+    return clips, match_names(root, clips, FILE_NAMES, title=TITLE, rule=rule)
 
 
 def _table(root: Path, side: str) -> dict[tuple[str, str], dict[str, str]]:

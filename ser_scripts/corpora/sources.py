@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ser_scripts import corpora
 from ser_scripts.corpora import ClipRow, csv_corpus, twins
@@ -81,7 +81,13 @@ def read_source(spec: CorpusSpec, *, data: Path, locations: Mapping[str, Path], 
         return source
     moved = twins.swap(source.root, [row.path for row in source.rows], spec.twin)
     rows = sorted((replace(row, path=moved[row.path]) for row in source.rows), key=lambda row: row.path)
-    return replace(source, rows=rows)
+    paths = {_bare(path): _bare(twin) for path, twin in moved.items()}  # stems that are whole paths move, too
+    stems = source.stems and [paths.get(stem, stem) for stem in source.stems]
+    return replace(source, rows=rows, stems=stems)
+
+
+def _bare(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
 
 
 def existing(path: str, base: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ser_eval.run_folder import SPLIT_SIDES, read_json, run_name, write_json, write_table
 from ser_scripts import corpora
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, about
 from ser_scripts.files import writable_folder
 from ser_scripts.leaks import counted
 from ser_scripts.manifest import Manifest, build_manifest
@@ -31,7 +31,7 @@ from ser_scripts.settings import Folders, folders
 from ser_scripts.specs.base import parse, read_spec_file
 from ser_scripts.specs.classical import AnyModel, ClassicalSpec
 from ser_scripts.specs.corpora import AudioFolderCorpus, CorpusSpec, CsvCorpus, NamedCorpus
-from ser_scripts.specs.model import PretrainedEncoder
+from ser_scripts.specs.model import PretrainedEncoder, RandomEncoder
 from ser_scripts.specs.spectrogram import SpectrogramEncoder
 
 BYTES_PER_PARAMETER = 4
@@ -70,6 +70,11 @@ def check_spec(
     content = read_spec_file(file, kind="spec")
     if "encoder" in content or "classifier" in content or ("model_path_or_name" in content and "train" not in content):
         model, messages = load_model(file, overrides=[item.removeprefix("model.") for item in overrides])
+        if isinstance(model.encoder, RandomEncoder):  # transformers knows what its configuration may say
+            from ser_scripts.modeling.encoders import build_encoder
+
+            with about(f"{file}: model '{model.name}'"):
+                build_encoder(model.encoder, models=None)
         lines = [*messages, f"{file}: model '{model.name}' is valid"]
         if isinstance(model.encoder, PretrainedEncoder) and not _is_here(model.encoder, folders()):
             lines.append(f"  encoder {model.encoder.model_path_or_name} is not on this machine: the hub will be asked")

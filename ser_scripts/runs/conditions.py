@@ -15,10 +15,10 @@ import pandas as pd
 
 from ser_eval import run_folder
 from ser_eval.band import bandwidths, is_band_limited
-from ser_scripts.audio.preprocess import CHAIN_VERSION, chain_inputs, resolve_chain, versions
+from ser_scripts.audio.preprocess import CHAIN_VERSION, chain_inputs, moved_chain, resolve_chain, versions
 from ser_scripts.corpora._files import TWIN_FOLDERS
 from ser_scripts.corpora.twins import twin_paths
-from ser_scripts.errors import BadInput
+from ser_scripts.errors import BadInput, about
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.changes import differences
 from ser_scripts.runs.plan import Plan, Run
@@ -107,7 +107,7 @@ def prepare_conditions(plan: Plan, folders: Folders, say: Callable[[str], None])
                     raise BadInput(f"{manifest.root}: twins that cannot be used: {', '.join(faulty[:5])}{more}")
                 prepared.clips[condition.name, corpus] = ConditionClips(replace(manifest, clips=kept), files)
         except BadInput as error:
-            raise BadInput(f"condition '{condition.name}': {error}") from None
+            raise BadInput(f"{plan.experiment.file}: condition '{condition.name}': {error}") from None
         prepared.records[condition.name] = {**record, "narrows_band": narrow}
     return prepared
 
@@ -237,8 +237,12 @@ def add_conditions(
     run_folder.write_json(folder / run_folder.RUN, record | {"conditions": record.get("conditions", {}) | records})
 
 
-def recorded_conditions(run: run_folder.RunFolder) -> list[Condition]:
+def recorded_conditions(run: run_folder.RunFolder, places: Sequence[Path] = ()) -> list[Condition]:
     """The conditions that a finished run was tested under, from its record.
+
+    Args:
+        run: it
+        places: where relative paths of its experiment may start now, if the project has moved
 
     Raises:
         BadInput: if a file that a step names has gone or changed
@@ -248,9 +252,9 @@ def recorded_conditions(run: run_folder.RunFolder) -> list[Condition]:
         source = f"{run.path / run_folder.RUN}, condition '{name}'"
         keys = {"name": name, "steps": content["steps"], "twin": content["twin"]}
         condition = parse(Condition, keys, source=source, kind="run record")
-        if chain_inputs(condition.steps, Path()) != content["inputs"]:
-            raise BadInput(f"{source}: files that it names (sounds, weights) have changed since the run was tested")
-        conditions.append(condition)
+        with about(source):
+            steps = moved_chain(condition.steps, content["inputs"], places)
+        conditions.append(condition.model_copy(update={"steps": steps}))
     return conditions
 
 

@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ser_eval import run_folder
-from ser_eval.run_folder import PROBABILITY_PREFIX, RunFolder
+from ser_eval.run_folder import PROBABILITY_PREFIX, RunFolder, is_derived
 from ser_scripts.errors import BadInput, SplitRefused
 from ser_scripts.leaks import counted
 from ser_scripts.specs.base import digest
@@ -58,11 +58,6 @@ class Derivation:
     members: tuple[Member, ...]
     correction: PriorCorrection | None
     over: str
-
-
-def is_derived(run: RunFolder) -> bool:
-    """Whether a run was derived from others and holds no model."""
-    return DERIVED in run.spec
 
 
 def average(tables: Sequence[pd.DataFrame], weights: Sequence[float]) -> pd.DataFrame:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
 
-from ser_eval.run_folder import RUN, run_name
-from ser_scripts.errors import BadInput, SplitRefused
+from ser_eval.run_folder import BESIDE_MODELS, RUN, run_name
+from ser_scripts.errors import BadInput, SplitRefused, about
 from ser_scripts.leaks import named
-from ser_scripts.manifest import Manifest, build_manifest
+from ser_scripts.manifest import Manifest, build_manifest, clip_name, named_by_stem
 from ser_scripts.protocols import Protocol, resolve
 from ser_scripts.runs.heard import Heard, heard_by, speakers_of, tested_before
 from ser_scripts.runs.progress import counter
@@ -49,11 +49,15 @@ class Experiment:
     """The named protocol that has filled in split, task and label set of `spec`."""
     seed_flags: bool = False
     """The seeds come from --low-seed and --high-seed, so there may be more in the file."""
+    model_files: Mapping[str, Path] = field(default_factory=dict)
+    """Where each model stands, by its name; of a run's record nowhere."""
+    folder: Path | None = None
+    """Where relative paths start, of a run's record; else beside the file."""
 
     @property
     def base(self) -> Path:
         """Folder that relative paths in the experiment start from."""
-        return self.file.parent
+        return self.folder if self.folder is not None else self.file.parent
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Run:
     init_from: Path | None
     search: dict[str, Any] | None = None
     """What a search has chosen for `model` (runs/search.py); None: nothing was searched."""
+    model_file: Path | None = None
+    """The JSON of `model`, for messages; None: it comes from a run's record."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -101,7 +107,11 @@ class Run:
                 f"the folder of fold '{self.split.fold[:40] if self.split.fold else ''}...' would have a name "
                 f"of {len(name)} characters; give speakers and groups names of at most {MAX_NAME - 30}"
             )
-        return Path(self.experiment.name) / model / "+".join(self.train_corpora) / name
+        corpora = "+".join(self.train_corpora)
+        for what, part in (("name", self.experiment.name), ("models", model), ("train", corpora)):
+            if len(part) > MAX_NAME:
+                raise BadInput(f"{what}: '{part[:40]}...', which names a folder, has more than {MAX_NAME} characters")
+        return Path(self.experiment.name) / model / corpora / name
 
     def resolved_spec(self) -> dict[str, Any]:
         """The part of experiment and model that this run's numbers depend on; its digest identifies the run."""
@@ -189,29 +199,35 @@ def load_experiment(
     mine = [item for item in overrides if not _is_of_models(item)]
     theirs = [item.removeprefix("model.") for item in overrides if _is_of_models(item)]
     apply_overrides(content, mine)
-    spec, protocol = resolve(
-        parse(ExperimentSpec, content, source=str(file), kind="experiment"), base=file.parent, source=str(file)
-    )
+    written = parse(ExperimentSpec, content, source=_edited(file, mine), kind="experiment")
+    spec, protocol = resolve(written, base=file.parent, source=str(file))
     if protocol is not None:
         messages += protocol.lines()
     models: list[AnyModel] = []
+    places: dict[str, Path] = {}
     for name in spec.models:
-        place = find_model(name, file.parent)
+        with about(f"{file}: models"):
+            place = find_model(name, file.parent)
         if name in older_models:
             apply_overrides(older_models[name], theirs)
-            models.append(parse_model(older_models[name], source=str(place)))
+            models.append(parse_model(older_models[name], source=_edited(place, theirs)))
         else:
             model, said = load_model(place, overrides=theirs)
             models.append(model)
             messages += said
+        places[models[-1].name] = place
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"{file}: two of its models have the name '{name}'; names become folders and must differ")
     try:
-        derived_names(names, spec.ensembles, spec.prior_correction)
+        derived = derived_names(names, spec.ensembles, spec.prior_correction)
     except ValueError as error:
         raise BadInput(f"{file}: {error}") from None
+    for name in [*names, *derived]:
+        if name.lower() in BESIDE_MODELS:
+            where = places.get(name, f"{file}: ensembles")
+            raise BadInput(f"{where}: name: '{name}' is taken by what stands beside the runs; choose another name")
     declared = [sorted(model.factors) for model in models]
     if any(factors != declared[0] for factors in declared):
         listing = "; ".join(f"{model.name}: {', '.join(sorted(model.factors)) or 'none'}" for model in models)
@@ -224,7 +240,7 @@ def load_experiment(
         if name not in compared:
             raise BadInput(f"{file}: contrasts: no model '{name}'; there are {', '.join(compared)}")
     flags = low_seed is not None or high_seed is not None
-    return Experiment(file, spec, tuple(models), tuple(messages), protocol, seed_flags=flags)
+    return Experiment(file, spec, tuple(models), tuple(messages), protocol, seed_flags=flags, model_files=places)
 
 
 def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[AnyModel, list[str]]:
@@ -235,7 +251,12 @@ def load_model(file: Path, *, overrides: Sequence[str] = ()) -> tuple[AnyModel, 
         translated = translate_model(content, str(file))
         content, messages = translated.content, list(translated.messages)
     apply_overrides(content, overrides)
-    return parse_model(content, source=str(file)), messages
+    return parse_model(content, source=_edited(file, overrides)), messages
+
+
+def _edited(file: Path, overrides: Sequence[str]) -> str:
+    """A spec file and what was edited in it, so that nobody looks for a fault in the file that is not there."""
+    return " ".join([str(file), *(f"--set {item}" for item in overrides)])
 
 
 def _is_of_models(override: str) -> bool:
@@ -284,25 +305,27 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
     spec = experiment.spec
     _check_chain(experiment)
     corpora: dict[str, CorpusSpec] = {}
-    for corpus in [*(corpus for group in spec.train for corpus in group), *spec.test]:
+    trained = [corpus for group in spec.train for corpus in group]
+    for corpus in [*trained, *spec.test]:
         if corpora.setdefault(corpus.name, corpus) != corpus:
             raise BadInput(f"{experiment.file}: two different corpora are named '{corpus.name}'")
-    manifests = {
-        name: build_manifest(
-            corpus,
-            data=folders.data,
-            locations=folders.locations,
-            cache=folders.cache,
-            base=experiment.base,
-            allow_dropped=spec.allow_dropped,
-            progress=counter(progress, f"reading {name}"),
-        )
-        for name, corpus in corpora.items()
-    }
-    _check_allowed(experiment, manifests)
+    manifests = {}
+    for name, corpus in corpora.items():
+        with about(f"{experiment.file}: {'train' if corpus in trained else 'test'}"):
+            manifests[name] = build_manifest(
+                corpus,
+                data=folders.data,
+                locations=folders.locations,
+                cache=folders.cache,
+                base=experiment.base,
+                allow_dropped=spec.allow_dropped,
+                progress=counter(progress, f"reading {name}"),
+            )
+    _check_allowed(experiment, corpora, manifests)
     kind = spec.split
     assert not isinstance(kind, ProtocolSplit)  # load_experiment has resolved it
-    manifests = _without_refused(experiment, corpora, manifests, folders, progress)
+    with about(f"{experiment.file}: preprocess"):
+        manifests = _without_refused(experiment, corpora, manifests, folders, progress)
     labels = {name: set(manifest.clips["class_id"]) for name, manifest in manifests.items()}
     check_names(spec.task_map, list(corpora.values()), labels, source=str(experiment.file))
     tables = {name: manifest.clips for name, manifest in manifests.items()}
@@ -315,34 +338,37 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
         tasks["+".join(corpus.name for corpus in train)] = task
         absent = {(corpus, path) for corpus, path, _ in task.left_out}
         for name, manifest in manifests.items():
-            absent |= {(name, path) for path in manifest.dropped["path"]}
+            absent |= {(name, path) for path in (*manifest.dropped["path"], *manifest.set_aside["path"])}
         drawn: dict[tuple[int, Heard], list[Split]] = {}
         for seed, split_seed, train_seed in spec.seed_pairs():
             for model in experiment.models:
-                start = _init_folder(model, experiment, folders)
+                file = experiment.model_files.get(model.name)
+                with about(str(file or experiment.file)):
+                    start = _init_folder(model, experiment, folders)
                 heard = heard_by(start) if start else Heard()
                 key = (split_seed, heard)
                 if key not in drawn:
                     try:
-                        drawn[key] = draw(
-                            clips,
-                            kind,
-                            split_seed,
-                            train_corpora=[corpus.name for corpus in train],
-                            seen=heard.trained,
-                            selected=heard.selected,
-                            base=experiment.base,
-                            left_out=frozenset(absent),
-                            roots={name: manifest.root for name, manifest in manifests.items()},
-                            untrained_allowed=task.across == "masked",
-                        )
+                        with about(f"{experiment.file}: split"):
+                            drawn[key] = draw(
+                                clips,
+                                kind,
+                                split_seed,
+                                train_corpora=[corpus.name for corpus in train],
+                                seen=heard.trained,
+                                selected=heard.selected,
+                                base=experiment.base,
+                                left_out=frozenset(absent),
+                                roots={name: manifest.root for name, manifest in manifests.items()},
+                                untrained_allowed=task.across == "masked",
+                            )
                         for split in drawn[key]:
                             _refuse_recordings(split, clips, heard)
                             _refuse_copies(split, copies)
                     except SplitRefused as refusal:
                         drawn[key] = []
                         refused.append((seed, str(refusal)))
-                if reason := tested_before(drawn[key], model.tuned_on, model.name):
+                if reason := tested_before(drawn[key], model.tuned_on, model.name, clips):
                     refused.append((seed, reason))
                     continue
                 runs += [
@@ -359,10 +385,14 @@ def make_plan(experiment: Experiment, folders: Folders, *, progress: Callable[[s
                         protocol=experiment.protocol,
                         base=experiment.base.resolve(),
                         init_from=start,
+                        model_file=file,
                     )
                     for augmentation in spec.augmentations
                     for split in drawn[key]
                 ]
+    with about(str(experiment.file)):
+        for run in runs:
+            _ = run.folder  # whose name may be too long
     runs, unlocked = _locked(experiment, runs)
     return Plan(experiment, manifests, tuple(runs), tuple(refused + unlocked), tasks)
 
@@ -445,7 +475,7 @@ def _without_refused(
             experiment.spec.preprocess,
             folders.cache,
             allowed=experiment.spec.allow_dropped,
-            by_stem=corpora[name].kind == "named",
+            by_stem=named_by_stem(corpora[name], manifest),
             progress=counter(progress, f"preprocessing {name}"),
             base=experiment.base,
         )
@@ -453,9 +483,11 @@ def _without_refused(
     }
 
 
-def _check_allowed(experiment: Experiment, manifests: dict[str, Manifest]) -> None:
+def _check_allowed(
+    experiment: Experiment, corpora: Mapping[str, CorpusSpec], manifests: Mapping[str, Manifest]
+) -> None:
     """Refuse entries of allow_dropped that name no clip: a slip there would hide that a clip is gone."""
-    stems: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
     for entry in experiment.spec.allow_dropped:
         corpus, _, path = entry.partition("/")
         if corpus not in manifests:
@@ -463,12 +495,13 @@ def _check_allowed(experiment: Experiment, manifests: dict[str, Manifest]) -> No
                 f"{experiment.file}: allow_dropped: '{entry}' names none of the experiment's corpora "
                 f"({', '.join(sorted(manifests))}); expected <corpus>/<path>"
             )
-        if corpus not in stems:
+        by_stem = named_by_stem(corpora[corpus], manifests[corpus])
+        if corpus not in names:
             tables = (manifests[corpus].clips, manifests[corpus].dropped, manifests[corpus].set_aside)
-            stems[corpus] = {PurePosixPath(one).stem for table in tables for one in table["path"]}
-        if (stem := PurePosixPath(path).stem) not in stems[corpus]:
-            close = difflib.get_close_matches(stem, sorted(stems[corpus]), n=1)
-            hint = f"; did you mean '{corpus}/{close[0]}'?" if close else f" of the {len(stems[corpus])} of '{corpus}'"
+            names[corpus] = {clip_name(one, by_stem) for table in tables for one in table["path"]}
+        if (name := clip_name(path, by_stem)) not in names[corpus]:
+            close = difflib.get_close_matches(name, sorted(names[corpus]), n=1)
+            hint = f"; did you mean '{corpus}/{close[0]}'?" if close else f" of the {len(names[corpus])} of '{corpus}'"
             raise BadInput(f"{experiment.file}: allow_dropped: '{entry}' names no clip{hint}")
 
 

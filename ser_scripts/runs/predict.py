@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_eval import run_folder
 from ser_eval.evaluate import evaluate_predictions
-from ser_scripts.audio.preprocess import chain_inputs
-from ser_scripts.errors import BadInput, SplitRefused
+from ser_scripts.audio.preprocess import moved_chain
+from ser_scripts.errors import BadInput, SplitRefused, about
 from ser_scripts.files import writable_folder
 from ser_scripts.leaks import read_delimited
 from ser_scripts.manifest import Manifest, build_manifest
 from ser_scripts.runs.check import corpus_spec
 from ser_scripts.runs.conditions import conditioned_chain, recorded_conditions
-from ser_scripts.runs.ensemble import is_derived, refresh_derived
+from ser_scripts.runs.ensemble import refresh_derived
 from ser_scripts.runs.execute import find_device, write_clips
 from ser_scripts.runs.heard import heard_by
 from ser_scripts.runs.progress import counter
@@ -34,11 +34,25 @@ TABLE_COLUMNS = ["model_name", "dataset_name", "model_path", "eval_csv_path", "e
 
 
 def predict_on(
-    folder: Path, corpus: str, *, device: str | None, say: Callable[[str], None], allow_remote_code: bool = False
+    folder: Path,
+    corpus: str,
+    *,
+    device: str | None,
+    say: Callable[[str], None],
+    base: Path = Path("experiments"),
+    allow_remote_code: bool = False,
 ) -> None:
     """Predict on all clips of a corpus with every finished run of an experiment that kept its weights.
 
     The corpus goes through the test conditions of the runs, too, but for those that read a twin folder.
+
+    Args:
+        folder: of the experiment, below the runs folder
+        corpus: a name, or a CSV or folder of clips
+        device: where to predict; found when None
+        say: takes lines about the progress
+        base: folder of the experiment's file, where sounds and weights are looked for that are not where they were
+        allow_remote_code: run the code of an encoder that brings its own
 
     Raises:
         SplitRefused: if a run has trained or selected on speakers or recordings of that corpus
@@ -54,10 +68,11 @@ def predict_on(
         base=Path(),
         progress=counter(say, f"reading {spec.name}"),
     )
-    runs = [run for run in run_folder.find_runs(folder) if not is_derived(run)]
+    runs = [run for run in run_folder.find_runs(folder) if not run_folder.is_derived(run)]
     if not runs:
         raise BadInput(f"{folder} holds no finished run; train first")
     mapped: dict[Path, Manifest] = {}
+    chains, conditions = {}, {}
     for run in runs:  # all of them before the first is predicted, so that a cell never holds some seeds only
         own = {*run.record["train_corpora"], *run.record["test_corpora"]}
         if spec.name in own:
@@ -75,16 +90,18 @@ def predict_on(
             )
         _refuse_other_weights(run)
         _refuse_heard(run.path, manifest)
+        chains[run.path] = _preprocess(run, [base, Path()])
+        conditions[run.path] = recorded_conditions(run, [base, Path()])
     write_clips(folder, [manifest])
     for run in runs:
         target = run.path / run_folder.prediction_file(spec.name)
         mine = mapped[run.path]
-        chain = _preprocess(run)
+        chain = chains[run.path]
         table = predict_clips(
             run.path / run_folder.MODEL, mine, chain, device=device, say=say, allow_remote_code=allow_remote_code
         )
         run_folder.write_table(target, table)
-        for condition in recorded_conditions(run):
+        for condition in conditions[run.path]:
             if condition.twin is not None:
                 say(f"{run.path}: {spec.name} is not tested under '{condition.name}', which reads other files")
                 continue
@@ -138,7 +155,7 @@ def _refuse_heard(run: Path, manifest: Manifest) -> None:
         )
 
 
-def _preprocess(run: run_folder.RunFolder) -> tuple[PreprocessSpec, ...]:
+def _preprocess(run: run_folder.RunFolder, places: Sequence[Path]) -> tuple[PreprocessSpec, ...]:
     """The preprocessing steps that a run was trained with, with the files that it was trained with.
 
     Raises:
@@ -154,9 +171,8 @@ def _preprocess(run: run_folder.RunFolder) -> tuple[PreprocessSpec, ...]:
         "preprocess": run.record["preprocess"],
     }
     chain = parse(ExperimentSpec, probe, source=str(run.path / run_folder.RUN), kind="run record").preprocess
-    if chain_inputs(chain, Path()) != run.record["inputs"].get("preprocess_sha256", {}):
-        raise BadInput(f"{run.path}: files of its preprocessing (weights, sounds) have changed since it was trained")
-    return chain
+    with about(f"{run.path / run_folder.RUN}, its preprocessing"):
+        return moved_chain(chain, run.record["inputs"].get("preprocess_sha256", {}), places)
 
 
 def predict_clips(
@@ -201,7 +217,8 @@ def evaluate_table(
         steps: tuple[PreprocessSpec, ...] = ()
         record = model_folder.parent / run_folder.RUN
         if record.is_file():
-            steps = _preprocess(run_folder.RunFolder(record.parent, run_folder.read_json(record)))
+            recorded = run_folder.RunFolder(record.parent, run_folder.read_json(record))
+            steps = _preprocess(recorded, [file.parent, Path()])
         csv = Path(row["eval_csv_path"])
         csv = csv / "test.csv" if csv.is_dir() else csv
         corpus = corpus_spec(str(csv))

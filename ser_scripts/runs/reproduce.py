@@ -180,7 +180,7 @@ def experiment_of(recorded: run_folder.RunFolder, base: Path) -> Experiment:
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{file} lacks {error}; {run_folder.DAMAGED}") from None
     experiment = parse(ExperimentSpec, content, source=str(file), kind="experiment")
-    experiment = experiment.model_copy(update={"conditions": tuple(recorded_conditions(recorded))})
+    experiment = experiment.model_copy(update={"conditions": tuple(recorded_conditions(recorded, [base, Path()]))})
     loaded = parse(ModelSpec, model, source=str(file), kind="model")
     words = {"description": recorded.record["description"]}
     loaded = loaded.model_copy(update={"factors": recorded.record["factors"]})
@@ -189,7 +189,7 @@ def experiment_of(recorded: run_folder.RunFolder, base: Path) -> Experiment:
         from ser_scripts import protocols
 
         protocol = protocols.get(told["protocol"]["name"])
-    return Experiment(base / "of-a-run.json", experiment.model_copy(update=words), (loaded,), (), protocol)
+    return Experiment(file, experiment.model_copy(update=words), (loaded,), (), protocol, folder=base)
 
 
 def _run_of(plan: Plan, recorded: run_folder.RunFolder) -> Run:

@@ -8,7 +8,6 @@ begins with the same ones.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 import json
@@ -16,7 +15,7 @@ import multiprocessing
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from ser_eval import run_folder
 from ser_scripts.errors import BadInput, Finding
-from ser_scripts.files import writable_folder
+from ser_scripts.files import held, writable_folder
 from ser_scripts.leaks import named
 from ser_scripts.manifest import Manifest
 from ser_scripts.runs.changes import differences
@@ -163,7 +161,8 @@ def run_study(
     def report(text: str) -> None:
         say(f"{study.name}  {text}")
 
-    with _lock(root, study):
+    busy = f"{folder}: another process runs this study; wait for it, or stop it first"
+    with held(folders.runs, f"{study.base.experiment.name}/{study.name}", busy=busy):
         identity = _identity(study, manifests, folders, options)
         _claim(study, folder, identity, options, root)
         finished = read_trials(folder)
@@ -349,8 +348,7 @@ def _best(spec: SearchSpec, finished: Sequence[optuna.trial.FrozenTrial]) -> opt
 
 def _conclude(study: Study, finished: Sequence[optuna.trial.FrozenTrial], manifests: Mapping[str, Manifest]) -> Chosen:
     record = record_of(study.name, study.spec, finished)
-    shas = {name: manifest.sha256 for name, manifest in manifests.items()}
-    return Chosen(study, dict(record["values"]), record, tuned_on(trial_split(study), shas))
+    return Chosen(study, dict(record["values"]), record, tuned_on(trial_split(study), manifests))
 
 
 def record_of(name: str, spec: SearchSpec, finished: Sequence[optuna.trial.FrozenTrial]) -> dict[str, Any]:
@@ -520,20 +518,6 @@ def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     ):
         raise BadInput(f"{folder / DATABASE} is damaged: trials are missing; delete {folder} and search again")
     return trials
-
-
-@contextlib.contextmanager
-def _lock(root: Path, study: Study) -> Iterator[None]:
-    """Hold a study; another process that holds it is an error at once."""
-    lock = FileLock(writable_folder(root / ".locks", remedy="set SER_RUNS") / f"{digest(study.name)[:16]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BadInput(f"{root / study.name}: another process runs this study; wait for it, or stop it first") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # ---- writing the winner ----

@@ -147,6 +147,7 @@ class ExperimentSpec(Spec):
             "train": ["+".join(corpus.name for corpus in corpora) for corpora in self.train],
             "seeds": [str(seed) for seed, *_ in self.seed_pairs()],
         }
+        named |= {f"train.{number}": [one.name for one in corpora] for number, corpora in enumerate(self.train)}
         if isinstance(self.seeds, CrossedSeeds):
             named["seeds.split_seeds"] = [str(seed) for seed in self.seeds.split_seeds]
             named["seeds.train_seeds"] = [str(seed) for seed in self.seeds.train_seeds]

@@ -124,7 +124,8 @@ class Preset(SplitBase):
     kind: Literal["preset"]
     path: str
     """A CSV with path, split and, where corpora are pooled, corpus; or a folder with train.csv, test.csv and perhaps
-    val.csv; or a fold of EmoBox, e.g. `EmoBox/data/emodb/fold_1`; or `corpus`: the folder of each training corpus."""
+    val.csv, or with these per language (train_eng.csv, train_chi.csv, ...); or a fold of EmoBox, e.g.
+    `EmoBox/data/emodb/fold_1`; or `corpus`: the folder of each training corpus."""
     validation_share: Share = 0.2
     """Used when the CSV has no validation side: it is cut from train by speaker."""
 
