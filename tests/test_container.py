@@ -206,7 +206,7 @@ def test_the_workflow_runs_what_anybody_can_run():
     jobs = workflow["jobs"]
     runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
     assert runs["all"][-1] == ".ci/run"
-    assert runs["python"] == ["make setup test"]
+    assert runs["python"] == ["make setup test", 'make test ARGS="-m slow"']
     assert runs["release"][0] == "make release"
     assert jobs["python"]["strategy"]["matrix"]["python-version"] == ["3.11", "3.12", "3.13"]
     assert workflow["permissions"] == {"contents": "read"}

@@ -265,6 +265,7 @@ def test_every_fold_of_a_further_corpus_counts_its_clips_once(tmp_path: Path) ->
         ({"split_kind": "random", "speaker_dependent": True}, None, "random SPEAKER-DEPENDENT NOT COMPARABLE"),
         ({"not_comparable": True}, None, "speaker_independent NOT COMPARABLE"),
         ({"speakers_unknown": True}, [""] * 4, "speaker_independent SPEAKERS UNKNOWN"),
+        ({"seen_corpora": ["IEMOCAP", "Ho-Me"]}, None, "speaker_independent SEEN IN PRETRAINING"),
     ],
 )
 def test_stamps(tmp_path: Path, changes: dict[str, Any], actors: list[str] | None, protocol: str) -> None:

@@ -55,6 +55,32 @@ def test_all_seeds_and_conditions_leave_whole_run_folders(project: Any, tiny_whi
     assert results["uar"].mean() > 0.4  # three classes
 
 
+def test_what_the_encoder_has_heard_is_stamped_and_may_be_said_later(
+    project: Any, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stamps(encoder: dict[str, Any]) -> tuple[Any, set[str], str]:
+        heard = model(tiny_whisper)
+        file = project({**heard, "encoder": {**heard["encoder"], **encoder}}, TRAINING, seeds=[0])
+        assert ser("train", str(file)) == 0
+        assert ser("eval", str(file)) == 0
+        assert ser("report", "--checklist", str(file)) == 0
+        (run,) = find_runs(tmp_path / "runs" / "mini")
+        results = pd.read_csv(tmp_path / "runs" / "mini" / "results.csv")
+        return run.record["seen_corpora"], set(results["protocol"]), run.record["ended"]
+
+    first = stamps({})
+    assert first[:2] == (None, {"speaker_independent"})
+    assert "[ ] **Corpora that the encoders were pretrained or tuned on**: tiny: not stated" in capsys.readouterr().out
+    second = stamps({"seen_corpora": ["LibriSpeech", "Mini"]})
+    assert second[:2] == (["LibriSpeech", "Mini"], {"speaker_independent SEEN IN PRETRAINING"})
+    assert second[2] == first[2], "nothing was trained again"
+    report = (tmp_path / "runs/mini/report/report.html").read_text()
+    assert "<td>LibriSpeech, Mini</td>" in report
+    said = "[x] **Corpora that the encoders were pretrained or tuned on**: tiny: LibriSpeech, Mini"
+    assert said in capsys.readouterr().out
+    assert stamps({"seen_corpora": []})[:2] == ([], {"speaker_independent"})
+
+
 def test_a_seed_alone_gives_the_bytes_that_it_gives_among_others(
     project: Any, tiny_whisper: Path, tmp_path: Path
 ) -> None:

@@ -3,9 +3,12 @@
 import json
 import pickle
 import shutil
+import tempfile
 
 import pytest
 
+from ser_scripts.errors import BadInput
+from ser_scripts.runs.execute import Options
 from tests.tiny import ser
 
 VERBS = ("check", "split", "train", "tune", "embed", "prepare", "preview", "describe")
@@ -28,6 +31,17 @@ WRONG = {
     ),
     "clip that may be missing": ({"allow_dropped": ["mini/elsewhere/rab-f1-b1.wav"]}, "allow_dropped: "),
 }
+
+
+def test_loader_workers_need_a_short_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their sockets lie there; with a longer path they would hang."""
+    long = "/scratch/" + "x" * 67
+    monkeypatch.setattr(tempfile, "tempdir", long)
+    Options(loader_workers=0)
+    with pytest.raises(BadInput, match=r"--loader-workers 2: .*/scratch/xx.* set TMPDIR to a shorter one"):
+        Options(loader_workers=2)
+    monkeypatch.setattr(tempfile, "tempdir", long[:-1])
+    Options(loader_workers=2)
 
 
 @pytest.mark.parametrize("fault", WRONG)

@@ -31,6 +31,7 @@ from ser_eval.run_folder import (
     read_table,
     remote_code,
     run_name,
+    seen_words,
     spent,
     trained,
 )
@@ -211,6 +212,11 @@ def _selection(folder: Path, runs: Sequence[RunFolder]) -> list[Point]:
     steps = [step.get("kind") for chain in _values(runs, "preprocess") for step in chain]
     return [
         Point("Models and encoders, with the SHA-256 of the weights", _listed(encoders)),
+        Point(
+            "Corpora that the encoders were pretrained or tuned on",
+            _listed(sorted({f"{run.record['model']}: {seen_words(run.record)}" for run in trained(runs)})),
+            done=all(run.record.get("seen_corpora") is not None for run in trained(runs)),
+        ),
         Point(
             "How the tested checkpoint was selected",
             "; ".join(ways),

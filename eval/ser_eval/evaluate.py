@@ -61,6 +61,7 @@ from ser_eval.run_folder import (
     prediction_file,
     read_table,
     run_name,
+    seen_in_pretraining,
     write_json,
     write_table,
 )
@@ -618,6 +619,8 @@ def _protocol(
         words.append("VALIDATION SHARES SPEAKERS")
     if record["speakers_unknown"] or scores["n_speakers"] is None:
         words.append("SPEAKERS UNKNOWN")
+    if seen_in_pretraining(record, corpus):
+        words.append("SEEN IN PRETRAINING")
     if record.get("transductive"):
         words.append("TRANSDUCTIVE")
     if record["not_comparable"] or (record["speaker_dependent"] and not cross):

@@ -35,6 +35,7 @@ from ser_eval.run_folder import (
     is_derived,
     read_json,
     remote_code,
+    seen_words,
     spent,
     trained,
     write_text,
@@ -59,6 +60,9 @@ STAMP_MEANING = {
     "set these numbers beside others.",
     "MERGED LABELS": "Emotions of a corpus were put together into one class (the protocol card says which). That is "
     "another task: do not set these numbers beside those of the corpus' own emotions, even with as many classes.",
+    "SEEN IN PRETRAINING": "The encoder was pretrained or tuned on this corpus before anything was trained here (its "
+    "model JSON says so), perhaps on the very people who are tested. Do not set these numbers beside those of encoders "
+    "that never heard it.",
     "BAND-LIMITED": "The audio of a corpus ends far below the 8 kHz that the model listens up to (the protocol card "
     "says where). The numbers are not comparable with those from 16 kHz audio, and say nothing about telephone speech.",
     "NO TELEPHONE CONCLUSION": "A test condition takes the upper band away from audio that never had it. What is lost "
@@ -427,8 +431,8 @@ def _relabelled(records: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return sorted(moves.items())
 
 
-def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
-    """(model, encoder, revision, SHA-256 of the weights), each once."""
+def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str, str]]:
+    """(model, encoder, revision, SHA-256 of the weights, what it had heard before), each once."""
     rows = set()
     for run in runs:
         encoder = run.record["encoder"]
@@ -438,6 +442,7 @@ def _encoders(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
                 str(encoder["name"]) + remote_code(run.record),
                 "–" if is_derived(run) else str(encoder["revision"] or "none recorded"),
                 "–" if is_derived(run) else str(encoder["sha256"] or "none: random weights"),
+                seen_words(run.record),
             )
         )
     return sorted(rows)

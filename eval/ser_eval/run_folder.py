@@ -104,6 +104,21 @@ def run_name(seed: int, fold: str | None) -> str:
     return f"seed-{seed}" if fold is None else f"seed-{seed}-fold-{fold.replace(PARTIAL_SUFFIX, '_partial')}"
 
 
+def seen_in_pretraining(record: Mapping[str, Any], corpus: str) -> bool:
+    """Whether the weights that a run started from had heard a corpus; `CREMA-D` and `cremad` are one name."""
+    return _plain(corpus) in {_plain(name) for name in record.get("seen_corpora") or ()}
+
+
+def seen_words(record: Mapping[str, Any]) -> str:
+    """What the weights that a run started from had heard, in words."""
+    said = record.get("seen_corpora")
+    return "not stated" if said is None else ", ".join(said) or "nothing"
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 def prediction_file(test_corpus: str, condition: str | None = None) -> str:
     """`predictions/<test corpus>[@<condition>].csv`."""
     return f"{PREDICTIONS}/{test_corpus}{'@' + condition if condition else ''}.csv"

@@ -9,9 +9,11 @@ import functools
 import gc
 import itertools
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,7 +33,7 @@ from ser_scripts.runs.changes import changed_clips, differences
 from ser_scripts.runs.conditions import Prepared, add_conditions, lacking, prepare_conditions
 from ser_scripts.runs.plan import Plan, Run
 from ser_scripts.runs.train_classical import train_classical
-from ser_scripts.runs.train_run import check_models, check_targets, run_identity, train_run
+from ser_scripts.runs.train_run import check_models, check_targets, run_identity, seen_corpora, train_run
 from ser_scripts.settings import Folders
 from ser_scripts.specs.base import digest
 from ser_scripts.specs.classical import ClassicalSpec
@@ -48,6 +50,20 @@ class Options:
     force: bool = False
     """Move a run folder of another spec aside instead of refusing."""
     allow_imports: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises BadInput where processes that read clips could not send them, which would hang."""
+        folder = tempfile.gettempdir()
+        if self.loader_workers and len(os.fsencode(folder)) > _LONGEST_TEMPORARY:
+            raise BadInput(
+                f"--loader-workers {self.loader_workers}: the folder for temporary files, {folder}, has more than "
+                f"{_LONGEST_TEMPORARY} characters, too many for the sockets of these processes; set TMPDIR to a "
+                "shorter one, or leave --loader-workers out"
+            )
+
+
+_LONGEST_TEMPORARY = 75
+"""A socket's path has 107 characters at most, of which multiprocessing's own names below the folder take 32."""
 
 
 @dataclass(frozen=True)
@@ -254,11 +270,15 @@ def write_plan(root: Path, plan: Plan) -> None:
 
 
 def _refresh_words(run: Run, folders: Folders) -> None:
-    """Bring description and factors of a finished run up to date: they name it, and change no number."""
+    """Bring what is said of a finished run up to date: description, factors, what its encoder has heard."""
     file = folders.runs / run.folder / run_folder.RUN
     record = run_folder.read_json(file)
-    words = {"description": run.experiment.description, "factors": run.model.factors}
-    if any(record[key] != value for key, value in words.items()):
+    words = {
+        "description": run.experiment.description,
+        "factors": run.model.factors,
+        "seen_corpora": seen_corpora(run),
+    }
+    if any(record.get(key) != value for key, value in words.items()):
         run_folder.write_json(file, record | words)
 
 

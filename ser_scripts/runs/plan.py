@@ -155,6 +155,8 @@ class Run:
 def _model_content(model: AnyModel) -> dict[str, Any]:
     content = model.model_dump(mode="json", by_alias=True, exclude={"description", "factors", "tuned_on"})
     content["training"].pop("track", None)
+    for holder in (content, content.get("features", {})):
+        holder.get("encoder", {}).pop("seen_corpora", None)
     return content
 
 

@@ -429,6 +429,7 @@ def run_record(
         "best_val_uar": trained.selected.val_uar,
         "epochs_run": trained.history[-1].epoch,
         "encoder": encoder,
+        "seen_corpora": seen_corpora(run),
         "init_from": str(run.init_from) if run.init_from else None,
         "inputs": identity["inputs"],
         "seen_speakers": sorted(map(list, heard.trained | heard.selected)),
@@ -437,6 +438,16 @@ def run_record(
         "vote_classes": _vote_classes(run, manifests),
         **_remote_code(identity, encoder),
     }
+
+
+def seen_corpora(run: Run) -> list[str] | None:
+    """Corpora that the weights were pretrained on before anything here was trained; None where nobody has said."""
+    if run.init_from:
+        said: list[str] | None = run_folder.read_json(run.init_from / run_folder.RUN).get("seen_corpora")
+        return said
+    if not isinstance(run.model.encoder, PretrainedEncoder):
+        return []
+    return None if run.model.encoder.seen_corpora is None else list(run.model.encoder.seen_corpora)
 
 
 def _remote_code(identity: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class PretrainedEncoder(Spec):
     """A folder in `save_pretrained` layout, or a hub id such as `openai/whisper-tiny.en`."""
     revision: str | None = None
     """Commit, tag or branch of the hub repository; pin it for a paper."""
+    # left out where it is absent, so that runs without it stay the same runs
+    seen_corpora: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, exclude_if=lambda x: x is None)
+    """Corpora that the weights were pretrained or tuned on, with or without labels, e.g. `["IEMOCAP"]`. They stand on
+    the protocol card; figures on a corpus of such a name are stamped SEEN IN PRETRAINING. Absent: not known."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in memory, whatever the file holds."""
     frozen: bool = False
