@@ -381,22 +381,25 @@ def stats(
         typer.Option(help="With --csv: the column of scores; of an experiment uar, ccc or ccc_<dimension>."),
     ] = None,
     within: Annotated[
-        str,
+        Optional[list[str]],  # noqa: UP045
         typer.Option(help="With --csv: factors within blocks, comma separated; with --wide the treatments' columns."),
-    ] = "",
-    between: Annotated[str, typer.Option(help="With --csv: factors between rows or blocks, comma separated.")] = "",
+    ] = None,
+    between: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="With --csv: factors between rows or blocks, comma separated."),
+    ] = None,
     block: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="With --csv: the column of blocks (seed, split, subject); without it each row is a unit."),
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="With --csv: a column per treatment, a row per block.")] = False,
     test: Annotated[
-        str,
+        Optional[list[str]],  # noqa: UP045
         typer.Option(
             help="With --csv: the within factors that say where one trained model is tested "
             "(default: test, test_corpus, condition)."
         ),
-    ] = "",
+    ] = None,
     random: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="With --csv: random terms of the mixed model, such as '(1|seed) + (1|seed:arch)'."),
@@ -478,7 +481,7 @@ def stats(
     if csv is not None:
         if experiment is not None or (dv is None and not wide):
             raise BadInput("ser stats --csv FILE needs --dv COLUMN (or --wide), and takes no experiment")
-        factors = [names_in(text) for text in (within, between, test)]
+        factors = [names_in(",".join(given or ())) for given in (within, between, test)]
         result = stats_of_csv(
             csv,
             dv=dv,

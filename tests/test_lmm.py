@@ -211,6 +211,29 @@ def test_units_and_order_do_not_matter(seed: int, shift: float, scale: float) ->
     assert told[0]["singular"] == told[1]["singular"]
 
 
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(0, 12), st.booleans())
+def test_blocks_of_their_own_give_what_one_matrix_of_all_levels_gives(seed: int, missing: int, reml: bool) -> None:
+    table = lmm.design(simulated(seed, missing=missing))
+    groups = {lmm.label(table, term): table.grouping(term) for term in (("seed",), ("seed", "model"), ("seed", "test"))}
+    x, _, _ = table.fixed()
+    split = lmm._Model(table.y, x, groups, reml)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            lmm, "_parts", lambda z: (np.column_stack([0 * (q := np.arange(z.shape[1])), q]), (1, z.shape[1]))
+        )
+        whole = lmm._Model(table.y, x, groups, reml)
+    assert (len(whole.zz), len(split.zz)) == (1, 7)
+    for ratios in (np.array([0.5, 2.0, 0.1]), np.array([0.0, 1.0, 3.0])):
+        ours, theirs = split.profiled(ratios), whole.profiled(ratios)
+        assert ours[0] == pytest.approx(theirs[0], rel=1e-12)
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-8, atol=1e-9)
+        a, b = split.told(ratios), whole.told(ratios)
+        np.testing.assert_allclose(a.covariance, b.covariance, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(a.slopes, b.slopes, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(a.of_variances, b.of_variances, rtol=1e-6, atol=1e-12)
+
+
 def test_the_models_that_a_design_allows() -> None:
     scores = simulated(0)
     assert lmm.terms_of(scores) == {

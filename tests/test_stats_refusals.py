@@ -60,6 +60,9 @@ REFUSED = {
     ),
     "text": (with_cell(0, "uar", "good"), DESIGN, r"line 2: uar = 'good' is not a number"),
     "no score at all": (lambda t: t.assign(uar=""), DESIGN, r"no row has a value of uar"),
+    "many rows of a cell": (
+        lambda t: pd.concat([t] * 6), DESIGN, r"lines 2 and 14 and 26 and 38 and 2 more: several rows for seed=0, ",
+    ),
     "duplicated rows": (lambda t: pd.concat([t, t.head(1)]), DESIGN, r"lines 2 and 14: several rows for seed=0, "),
     "aliased factor": (
         lambda t: t.assign(encoder=t["model"].map({"a": "x", "b": "y"})),
@@ -90,6 +93,16 @@ def test_a_table_that_allows_no_analysis_is_refused(tmp_path: Path, case: str) -
     with pytest.raises(BadInput, match=message):
         ser("--csv", tmp_path / "table.csv", *arguments)
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_an_option_given_twice_adds_its_factors(tmp_path: Path) -> None:
+    table = pd.concat([scores().assign(place=place) for place in ("in", "out")])
+    table["uar"] = [f"{0.5 + 0.01 * (7 * row % 11):.2f}" for row in range(len(table))]
+    table.to_csv(tmp_path / "table.csv", index=False)
+    once, twice = ["--within", "model,place"], ["--within", "model", "--within", "place"]
+    for name, factors in (("once", once), ("twice", twice)):
+        ser("--csv", tmp_path / "table.csv", "--dv", "uar", *factors, "--block", "seed", "--out", tmp_path / name)
+    assert (tmp_path / "once/stats.json").read_bytes() == (tmp_path / "twice/stats.json").read_bytes()
 
 
 def test_unequal_seeds_are_named_and_nothing_is_filled_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from csv import reader as csv_reader
 from pathlib import Path
 
@@ -186,7 +186,7 @@ def _melt(
     twice = table[block].duplicated(keep=False)
     if twice.any():
         name = table[block][twice].iloc[0]
-        lines = " and ".join(str(index + 2) for index in np.flatnonzero(table[block] == name))
+        lines = _lines(np.flatnonzero(table[block] == name))
         raise BadInput(f"{source}, lines {lines}: several rows for {block}={name}; --wide has one row per block")
     for column in treatments:
         numbers(table.rename(columns={column: f"column {column}"}), f"column {column}", source)
@@ -232,7 +232,7 @@ def _blocks(
         same = rows[(rows[[block, *within]] == first[[block, *within]]).all(axis=1)]
         cell = ", ".join(f"{column}={first[column]}" for column in (block, *within))
         raise BadInput(
-            f"{source}, lines {' and '.join(str(index + 2) for index in same.index)}: several rows for {cell}; "
+            f"{source}, lines {_lines(same.index)}: several rows for {cell}; "
             "a block holds one score per cell. Name the factor that tells them apart under --within, or another "
             "--block; --replicates averages runs of the same"
         )
@@ -277,6 +277,12 @@ def _blocks(
             "nothing can be compared. Is --block the column that names the split or subject?"
         )
     return scores, notes
+
+
+def _lines(rows: Iterable[int]) -> str:
+    """Lines of a file, of many the first four; the header is line 1."""
+    lines = [str(row + 2) for row in rows]
+    return " and ".join([*lines[:4], *([f"{len(lines) - 4} more"] if len(lines) > 4 else [])])
 
 
 def _with_sizes(rows: pd.DataFrame, where: Sequence[str], ratio: str | None, source: str) -> pd.DataFrame:

@@ -18,9 +18,9 @@ from ser_analysis.effect_sizes import (
     partial_eta2_interval,
     partial_omega2,
 )
-from ser_analysis.methods.lmm import deviation
+from ser_analysis.methods.lmm import coded, deviation
 from ser_analysis.methods.marginal_means import Cells
-from ser_analysis.scores import Array, natural
+from ser_analysis.scores import Array, Codes, natural
 from ser_eval.errors import BadInput
 
 COLUMNS = ["term", "df", "ss", "F", "p", "partial_eta2", "partial_omega2", "partial_epsilon2"]
@@ -43,27 +43,86 @@ def run(
     """
     import statsmodels.api as sm
 
-    model, codes = _fitted(table, dv, factors, block)
+    if block is not None:
+        return _beside_blocks(table, dv, factors, typ, block)
+    model, codes = _fitted(table, dv, factors)
     answer = sm.stats.anova_lm(model, typ=typ)
-    df2 = float(model.df_resid)
+    df2 = int(model.df_resid)
     rows = []
-    for term, name in _terms(codes, block):
+    for term, name in _terms(codes):
         line = answer.loc[term]
-        df, f = int(line["df"]), float(line["F"])
-        rows.append(
-            {
-                "term": name,
-                "df": df,
-                "ss": float(line["sum_sq"]),
-                "F": f,
-                "p": float(line["PR(>F)"]),
-                "partial_eta2": partial_eta2(f, df, df2),
-                "partial_omega2": partial_omega2(f, df, len(table)),
-                "partial_epsilon2": partial_epsilon2(f, df, df2),
-            }
-        )
-    rows.append({"term": "Residuals", "df": int(df2), "ss": float(answer.loc["Residual", "sum_sq"])})
+        rows.append(_row(name, int(line["df"]), float(line["sum_sq"]), float(line["F"]), df2, len(table)))
+    rows.append({"term": "Residuals", "df": df2, "ss": float(answer.loc["Residual", "sum_sq"])})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(term: str, df: int, ss: float, f: float, df2: int, n: int) -> dict[str, object]:
+    from scipy.stats import f as f_distribution
+
+    return {
+        "term": term,
+        "df": df,
+        "ss": ss,
+        "F": f,
+        "p": float(f_distribution.sf(f, df, df2)),
+        "partial_eta2": partial_eta2(f, df, df2),
+        "partial_omega2": partial_omega2(f, df, n),
+        "partial_epsilon2": partial_epsilon2(f, df, df2),
+    }
+
+
+def _beside_blocks(
+    table: pd.DataFrame, dv: str, factors: Sequence[str], typ: Literal[1, 2, 3], block: str
+) -> pd.DataFrame:
+    """`run` with a constant per block, taken out first (Frisch & Waugh 1933): a thousand blocks cost nothing."""
+    if typ == 1:
+        raise ValueError("type I needs an order of all terms, the block's included; it goes with types II and III")
+    _refuse_constant(table, factors)
+    _refuse_empty_cells(table, factors)
+    ordered = table.sort_values([*factors, block, dv], kind="stable")
+    levels = [sorted(set(ordered[factor]), key=natural) for factor in factors]
+    codes = {
+        factor: ordered[factor].map({level: at for at, level in enumerate(part)}).to_numpy(dtype=np.int64)
+        for factor, part in zip(factors, levels, strict=True)
+    }
+    blocks = np.asarray(pd.factorize(ordered[block], sort=True)[0], dtype=np.int64)
+    scores = ordered[dv].to_numpy(dtype=float)
+    scores = (scores - scores.mean())[:, None]
+    coding, _, of = coded(factors, levels, codes)
+    x, y = _within(coding[:, 1:], blocks), _within(scores, blocks)
+    n, df2, names = len(y), len(y) - x.shape[1] - int(blocks.max()) - 1, np.array(of[1:])
+    if df2 < 1:
+        raise BadInput(f"{dv}: {n} rows are too few for the cells of {' x '.join(factors)} and a constant per {block}")
+    if np.linalg.matrix_rank(x) < x.shape[1]:
+        raise BadInput(f"the effects of {' x '.join(factors)} cannot be told from those of {block}")
+    residual = _squares(np.empty((n, 0)), x, y, rest=True)
+    if residual <= 1e-20 * float((ordered[dv].to_numpy(dtype=float) ** 2).sum()):
+        raise BadInput(f"{dv} does not vary within cells of {' x '.join(factors)}: there is no error to test against")
+    mse = residual / df2
+    alone = _squares(np.empty((n, 0)), coding, scores, rest=True)
+    rows = [_row(block, int(blocks.max()), alone - residual, (alone - residual) / int(blocks.max()) / mse, df2, n)]
+    for term in dict.fromkeys(of[1:]):
+        inside = set(term.split(":"))
+        beside = [typ == 3 or not inside <= set(name.split(":")) for name in names]
+        mine = names == term
+        ss = _squares(x[:, np.array(beside) & ~mine], x[:, mine], y)
+        rows.append(_row(term, int(mine.sum()), ss, ss / int(mine.sum()) / mse, df2, n))
+    rows.append({"term": "Residuals", "df": df2, "ss": residual})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _within(values: Array, blocks: Codes) -> Array:
+    """Deviations of the columns of (rows, columns) from their means over each block."""
+    means = np.stack([np.bincount(blocks, weights=column) for column in values.T], axis=1)
+    return np.asarray(values - (means / np.bincount(blocks)[:, None])[blocks], dtype=np.float64)
+
+
+def _squares(beside: Array, columns: Array, y: Array, *, rest: bool = False) -> float:
+    """Sum of squares of y (rows, 1) that columns explain beside others, or, with `rest`, that both leave."""
+    basis = np.linalg.qr(np.hstack([beside, columns]))[0]
+    if rest:
+        return float(((y - basis @ (basis.T @ y)) ** 2).sum())
+    return float(((basis[:, beside.shape[1] :].T @ y) ** 2).sum())
 
 
 def robust(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal[2, 3]) -> pd.DataFrame:
@@ -77,10 +136,10 @@ def robust(table: pd.DataFrame, *, dv: str, factors: Sequence[str], typ: Literal
     columns = ["term", "df", "F", "p"]
     if table.groupby(list(factors)).size().min() < 2:
         return pd.DataFrame(columns=columns)
-    model, codes = _fitted(table, dv, factors, None)
+    model, codes = _fitted(table, dv, factors)
     answer = sm.stats.anova_lm(model, typ=typ, robust="hc3")
     rows: list[dict[str, object]] = []
-    for term, name in _terms(codes, None):
+    for term, name in _terms(codes):
         line = answer.loc[term]
         rows.append({"term": name, "df": int(line["df"]), "F": float(line["F"]), "p": float(line["PR(>F)"])})
     return pd.DataFrame([*rows, {"term": "Residuals", "df": int(model.df_resid)}], columns=columns)
@@ -201,25 +260,18 @@ def effect_sizes(anova: pd.DataFrame) -> dict[str, list[dict[str, object]]]:
     return told
 
 
-def _fitted(table: pd.DataFrame, dv: str, factors: Sequence[str], block: str | None) -> tuple[Any, dict[str, str]]:
+def _fitted(table: pd.DataFrame, dv: str, factors: Sequence[str]) -> tuple[Any, dict[str, str]]:
     from statsmodels.formula.api import ols
 
-    for factor in factors:
-        if table[factor].nunique() < 2:
-            raise BadInput(f"between factor '{factor}' has one level ({table[factor].iloc[0]}); leave it out")
+    _refuse_constant(table, factors)
     _refuse_empty_cells(table, factors)
     codes = {f"f{index}": factor for index, factor in enumerate(factors)}
     # Sorted, since a sum in floating point depends on the order of its terms, and so would the result on the file's.
-    ordered = table.sort_values([*factors, *([block] if block else []), dv], kind="stable")
+    ordered = table.sort_values([*factors, dv], kind="stable")
     frame = pd.DataFrame({"y": ordered[dv].to_numpy(dtype=float)})
     for code, factor in codes.items():
         frame[code] = ordered[factor].astype(object).to_numpy()
-    formula = "y ~ " + " * ".join(f"C({code}, Sum)" for code in codes)
-    if block is not None:
-        codes["b"] = block
-        frame["b"] = ordered[block].astype(object).to_numpy()
-        formula += " + C(b, Sum)"
-    model = ols(formula, data=frame).fit()
+    model = ols("y ~ " + " * ".join(f"C({code}, Sum)" for code in codes), data=frame).fit()
     if model.df_resid < 1:
         raise BadInput(
             "between-groups ANOVA needs at least two rows in some cell; each cell has one. Is --block missing?"
@@ -229,15 +281,13 @@ def _fitted(table: pd.DataFrame, dv: str, factors: Sequence[str], block: str | N
     return model, codes
 
 
-def _terms(codes: dict[str, str], block: str | None) -> list[tuple[str, str]]:
+def _terms(codes: dict[str, str]) -> list[tuple[str, str]]:
     """What the fitted model calls each term, and its name."""
-    inner = [code for code in codes if code != "b"]
-    terms: list[tuple[tuple[str, ...], str]] = [(("b",), block)] if block is not None else []
-    terms += [
-        (tuple(inner[index] for index in term), ":".join(codes[inner[index]] for index in term))
+    inner = list(codes)
+    return [
+        (":".join(f"C({inner[index]}, Sum)" for index in term), ":".join(codes[inner[index]] for index in term))
         for term in _lattice(len(inner))
     ]
-    return [(":".join(f"C({code}, Sum)" for code in term), name) for term, name in terms]
 
 
 def _lattice(k: int) -> list[tuple[int, ...]]:
@@ -247,6 +297,12 @@ def _lattice(k: int) -> list[tuple[int, ...]]:
 def _differences(k: int) -> Array:
     """k - 1 contrasts that vanish where all levels agree, (k - 1, k)."""
     return np.asarray(np.linalg.pinv(deviation(k)))
+
+
+def _refuse_constant(table: pd.DataFrame, factors: Sequence[str]) -> None:
+    for factor in factors:
+        if table[factor].nunique() < 2:
+            raise BadInput(f"between factor '{factor}' has one level ({table[factor].iloc[0]}); leave it out")
 
 
 def _refuse_empty_cells(table: pd.DataFrame, factors: Sequence[str]) -> None:

@@ -122,43 +122,63 @@ def fit(y: Array, x: Array, groups: Mapping[str, Codes], *, reml: bool = True) -
 
 
 class _Model:
-    """Cross-products of one model; all steps work on them, so that the number of rows does not matter."""
+    """Cross-products of one model; all steps work on them, so that the number of rows does not matter.
+
+    Levels of random terms that share rows, directly or through others, are one part of the model; parts share no row,
+    so that every matrix over the levels is one small matrix per part. Where each random term holds the block, a block
+    is a part. Parts are padded to one size by levels without rows, which change nothing.
+    """
 
     def __init__(self, y: Array, x: Array, groups: Mapping[str, Codes], reml: bool) -> None:
+        from scipy import sparse
+
         self.names, self.reml = tuple(groups), reml
         self.n, self.p = x.shape
-        blocks = [np.eye(int(codes.max()) + 1)[codes] for codes in groups.values()]
-        self.parts = np.cumsum([0] + [block.shape[1] for block in blocks])
-        z = np.hstack(blocks)
+        z = sparse.hstack([indicator(codes) for codes in groups.values()], format="csr")
+        terms = np.repeat(np.arange(len(groups)), [int(codes.max()) + 1 for codes in groups.values()])
+        places, size = _parts(z)
         # An orthonormal basis of x keeps the digits; the fit is told in terms of x again.
         self.basis, self.upper = np.linalg.qr(x)
-        self.zz, self.zx, self.zy = z.T @ z, z.T @ self.basis, z.T @ (y - y.mean())
+        zz = (z.T @ z).tocoo()
+        flat = places[:, 0] * size[1] + places[:, 1]
+        self.zz = np.zeros((*size, size[1]))
+        self.zz[places[zz.row, 0], places[zz.row, 1], places[zz.col, 1]] = zz.data
+        self.zx, self.zy = np.zeros((math.prod(size), self.p)), np.zeros(math.prod(size))
+        self.zx[flat], self.zy[flat] = z.T @ self.basis, z.T @ (y - y.mean())
+        self.terms = np.full(math.prod(size), -1)
+        self.terms[flat] = terms
         self.xy, self.yy = self.basis.T @ (y - y.mean()), float(((y - y.mean()) ** 2).sum())
         self.total = self.yy - float(self.xy @ self.xy)
         """Sum of squares beside the fixed effects."""
         self.shift = np.linalg.solve(self.upper, self.basis.T @ np.full(self.n, y.mean()))
 
     def rotate(self, ratios: Array) -> tuple[Array, Array, Array, Array, Array, float, float]:
-        """Z'V-Z, Z'V-X, Z'V-y, X'V-X, X'V-y, y'V-y and log |V| at V = I + sum ratio_k Z_k Z_k'."""
-        from scipy.linalg import cho_factor, solve_triangular
+        """Z'V-Z, Z'V-X, Z'V-y, X'V-X, X'V-y, y'V-y and log |V| at V = I + sum ratio_k Z_k Z_k'.
 
-        scale = np.repeat(np.sqrt(ratios), np.diff(self.parts))
-        inner = scale[:, None] * self.zz * scale
-        inner[np.diag_indices_from(inner)] += 1
-        factor = np.tril(cho_factor(inner, lower=True)[0])
-        stack = np.hstack([self.zz, self.zx, self.zy[:, None]])
-        half = solve_triangular(factor, scale[:, None] * stack, lower=True)
-        q, p = len(self.zz), self.p
-        hz, hx, hy = half[:, :q], half[:, q : q + p], half[:, -1]
+        The first is (parts, levels, levels); the next two have the levels of all parts one after the other.
+        """
+        parts, size = self.zz.shape[:2]
+        scale = np.append(np.sqrt(ratios), 0.0)[self.terms].reshape(parts, size)
+        factor = np.linalg.cholesky(scale[:, :, None] * self.zz * scale[:, None, :] + np.eye(size))
+        stack = np.concatenate(
+            [self.zz, self.zx.reshape(parts, size, -1), self.zy.reshape(parts, size, 1)], axis=2
+        )  # fmt: skip
+        half = _lower_solve(factor, scale[:, :, None] * stack)
+        hz, hx, hy = half[:, :, :size], half[:, :, size:-1].reshape(-1, self.p), half[:, :, -1]
         return (
-            self.zz - hz.T @ hz,
-            self.zx - hz.T @ hx,
-            self.zy - hz.T @ hy,
-            np.eye(p) - hx.T @ hx,
-            self.xy - hx.T @ hy,
-            self.yy - float(hy @ hy),
-            2 * float(np.log(np.diag(factor)).sum()),
+            self.zz - hz.transpose(0, 2, 1) @ hz,
+            self.zx - (hz.transpose(0, 2, 1) @ half[:, :, size:-1]).reshape(-1, self.p),
+            self.zy - (hz.transpose(0, 2, 1) @ hy[:, :, None]).reshape(-1),
+            np.eye(self.p) - hx.T @ hx,
+            self.xy - hx.T @ hy.reshape(-1),
+            self.yy - float(hy.reshape(-1) @ hy.reshape(-1)),
+            2 * float(np.log(np.diagonal(factor, axis1=1, axis2=2)).sum()),
         )
+
+    def per_term(self, levels: Array) -> Array:
+        """Sums of (levels,) over the levels of each random term."""
+        sums = np.bincount(self.terms + 1, weights=levels, minlength=len(self.names) + 1)[1:]
+        return np.asarray(sums, dtype=np.float64)
 
     def profiled(self, ratios: Array) -> tuple[float, Array]:
         """The deviance profiled over fixed effects and residual variance, and its slopes along the ratios."""
@@ -168,23 +188,13 @@ class _Model:
         squares = max(yvy - float(xvy @ beta), 1e-300)
         df = self.n - self.p if self.reml else self.n
         deviance = df * (math.log(2 * math.pi * squares / df) + 1) + log_v
-        trace_of = zvz
+        diagonal = np.diagonal(zvz, axis1=1, axis2=2).reshape(-1)
         if self.reml:
             # |X'V-X| in terms of x, not of its basis, as every other program tells it.
             deviance += float(np.linalg.slogdet(xvx)[1]) + 2 * float(np.log(np.abs(np.diag(self.upper))).sum())
-            trace_of = zvz - zvx @ solved[:, 1:]
+            diagonal = diagonal - (zvx * solved[:, 1:].T).sum(axis=1)
         residual = zvy - zvx @ beta
-        slopes = np.array(
-            [
-                float(np.trace(trace_of[part, part])) - df * float(residual[part] @ residual[part]) / squares
-                for part in self.slices
-            ]
-        )
-        return deviance, slopes
-
-    @property
-    def slices(self) -> list[slice]:
-        return [slice(a, b) for a, b in itertools.pairwise(self.parts)]
+        return deviance, self.per_term(diagonal) - df * self.per_term(residual**2) / squares
 
     def solve(self) -> Fit:
         from scipy.optimize import minimize
@@ -220,11 +230,9 @@ class _Model:
             zvz, zvx, zvy, xvx, xvy, yvy, _ = self.rotate(ratios)
             solved = np.linalg.solve(xvx, np.column_stack([xvy, zvx.T]))
             sigma2 = max(yvy - float(xvy @ solved[:, 0]), 1e-300) / (self.n - self.p)
-            residual, trace_of = zvy - zvx @ solved[:, 0], zvz - zvx @ solved[:, 1:]
-            gain = [
-                float(residual[part] @ residual[part]) / sigma2 / max(float(np.trace(trace_of[part, part])), 1e-300)
-                for part in self.slices
-            ]
+            residual = zvy - zvx @ solved[:, 0]
+            diagonal = np.diagonal(zvz, axis1=1, axis2=2).reshape(-1) - (zvx * solved[:, 1:].T).sum(axis=1)
+            gain = self.per_term(residual**2) / sigma2 / np.maximum(self.per_term(diagonal), 1e-300)
             ratios = np.clip(ratios * np.sqrt(gain), 1e-8, LARGEST)
         return ratios
 
@@ -282,15 +290,25 @@ class _Model:
         back = np.linalg.inv(self.upper)
         covariance = sigma2 * back @ inverse @ back.T
 
-        zpz, r = zvz - zvx @ inverse @ zvx.T, zvy - zvx @ beta
-        parts, k = self.slices, len(self.names)
-        # G_k = Z_k Z_k' and G_residual = I = V - sum ratio_k G_k, by which every trace and square follows from Z'PZ.
-        trace = np.array([np.trace(zpz[part, part]) for part in parts])
-        square = np.array([r[part] @ r[part] for part in parts])
+        r, k = zvy - zvx @ beta, len(self.names)
+        # G_k = Z_k Z_k' and G_residual = I = V - sum ratio_k G_k, by which every trace and square follows from Z'PZ,
+        # Z'PZ being Z'V-Z (a matrix per part) less a product of rank p, whose sums need matrices of (p, p) only.
+        of = [np.where(self.terms == term, 1.0, 0.0) for term in range(k)]
+        own = [zvx * flags[:, None] for flags in of]
+        inner = [part.T @ part for part in own]
+        trace = self.per_term(np.diagonal(zvz, axis1=1, axis2=2).reshape(-1) - (zvx @ inverse * zvx).sum(axis=1))
+        square = self.per_term(r**2)
         traces, squares_of = np.empty((k + 1, k + 1)), np.empty((k + 1, k + 1))
         for i, j in itertools.product(range(k), repeat=2):
-            traces[i, j] = (zpz[parts[i], parts[j]] ** 2).sum()
-            squares_of[i, j] = r[parts[i]] @ zpz[parts[i], parts[j]] @ r[parts[j]]
+            across = zvz * of[i].reshape(zvz.shape[0], -1, 1) * of[j].reshape(zvz.shape[0], 1, -1)
+            reached = (across @ own[j].reshape(*zvz.shape[:2], -1)).reshape(-1, self.p)
+            traces[i, j] = (
+                (across**2).sum()
+                - 2 * np.trace(inverse @ (own[i].T @ reached))
+                + np.trace(inverse @ inner[i] @ inverse @ inner[j])
+            )
+            heard = (across @ r.reshape(*zvz.shape[:2], 1)).reshape(-1)
+            squares_of[i, j] = r @ heard - (r @ own[i]) @ inverse @ (own[j].T @ r)
         traces[:k, k] = traces[k, :k] = trace - traces[:k, :k] @ ratios
         squares_of[:k, k] = squares_of[k, :k] = square - squares_of[:k, :k] @ ratios
         traces[k, k] = (self.n - self.p - trace @ ratios) - traces[k, :k] @ ratios
@@ -298,8 +316,8 @@ class _Model:
         hessian = -traces / sigma2**2 + 2 * squares_of / sigma2**3
 
         slopes = np.empty((k + 1, self.p, self.p))
-        for i, part in enumerate(parts):
-            slopes[i] = inverse @ zvx[part].T @ zvx[part] @ inverse
+        for i, part in enumerate(inner):
+            slopes[i] = inverse @ part @ inverse
         slopes[k] = inverse - np.tensordot(ratios, slopes[:k], axes=1)
         free = np.append(ratios > 0, True)
         of_variances = np.zeros((k + 1, k + 1))
@@ -315,6 +333,42 @@ class _Model:
             slopes=np.array([back @ slope @ back.T for slope in slopes]),
             of_variances=of_variances,
         )
+
+
+def indicator(codes: Codes) -> Any:
+    """A sparse matrix with a column per level, 1 where a row has it."""
+    from scipy import sparse
+
+    n = len(codes)
+    return sparse.csr_array((np.ones(n), (np.arange(n), codes)), shape=(n, int(codes.max()) + 1))
+
+
+def _parts(z: Any) -> tuple[Codes, tuple[int, int]]:
+    """The part of each column of z and its place in it, (columns, 2); and how many parts of how many places."""
+    from scipy.sparse.csgraph import connected_components
+
+    q = z.shape[1]
+    count, part = connected_components(z.T @ z, directed=False)
+    sizes = np.bincount(part)
+    if count * int(sizes.max()) ** 2 > q**2:  # one big part among many small: padding would cost more than it saves
+        return np.column_stack([np.zeros(q, dtype=np.int64), np.arange(q)]), (1, q)
+    order = np.argsort(part, kind="stable")
+    place = np.empty(q, dtype=np.int64)
+    place[order] = np.arange(q) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.column_stack([part.astype(np.int64), place]), (int(count), int(sizes.max()))
+
+
+def _lower_solve(factor: Array, right: Array) -> Array:
+    """The solutions of lower triangular systems, (parts, size, size) and (parts, size, columns)."""
+    from scipy.linalg import solve_triangular
+
+    if len(factor) == 1:
+        return np.asarray(solve_triangular(factor[0], right[0], lower=True), dtype=np.float64)[None]
+    solved = np.empty_like(right)
+    for row in range(factor.shape[1]):
+        before = (factor[:, row, None, :row] @ solved[:, :row])[:, 0]
+        solved[:, row] = (right[:, row] - before) / factor[:, row, row, None]
+    return solved
 
 
 @dataclass(frozen=True)
@@ -496,13 +550,16 @@ def effects_of(fitted: Fit, table: Design, random: Sequence[tuple[str, ...]]) ->
     first = label(table, random[0])
     if not kept:
         return table.y - around, around, np.zeros(int(groups[first].max()) + 1)
-    blocks = [np.eye(int(groups[name].max()) + 1)[groups[name]] for name in kept]
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
+    blocks = [indicator(groups[name]) for name in kept]
     of = dict(zip(fitted.groups, fitted.variances, strict=False))
-    z = np.hstack(blocks)
+    z = sparse.hstack(blocks, format="csc")
     penalty = np.concatenate(
         [np.full(block.shape[1], fitted.variances[-1] / of[name]) for name, block in zip(kept, blocks, strict=True)]
     )
-    predicted: Array = np.asarray(np.linalg.solve(z.T @ z + np.diag(penalty), z.T @ around), dtype=np.float64)
+    predicted: Array = splu(sparse.csc_array(z.T @ z + sparse.diags_array(penalty))).solve(z.T @ around)
     ends = np.cumsum([0, *(block.shape[1] for block in blocks)])
     told = {name: predicted[ends[index] : ends[index + 1]] for index, name in enumerate(kept)}
     residual: Array = np.asarray(around - z @ predicted, dtype=np.float64)
