@@ -256,7 +256,8 @@ def test_layers_of_an_encoder_are_part_of_the_grid(write: Any, tmp_path: Path, m
         return Table(values, {clip: row for row, clip in enumerate(clips)})
 
     monkeypatch.setattr(train_classical, "frozen_encoder", lambda spec, models, **more: Fake())
-    monkeypatch.setattr("ser_scripts.modeling.places.locate", lambda spec, models, **more: (folder, Fake.identity))
+    found = (folder, Fake.identity, None)
+    monkeypatch.setattr("ser_scripts.modeling.places.locate", lambda spec, models, **more: found)
     monkeypatch.setattr("ser_scripts.runs.train_frozen.embed_table", table)
     features = {"kind": "embedding", "encoder": {"model_path_or_name": str(folder)}}
     linear = {"features": features, "classifier": {"kind": "linear_svm"}, "grid": {}}

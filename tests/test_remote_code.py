@@ -779,7 +779,7 @@ def test_from_the_hub_code_needs_a_commit_and_is_refused_before_any_weights(
         with pytest.raises(BadInput, match=f"encoder.revision: {revision!r} is not valid.*40 hexadecimal digits"):
             places.locate(spec.model_copy(update={"revision": revision}), models=None, remote_code=True)
     assert set(asked) == {"config.json"}
-    folder, identity = places.locate(spec, models=None, remote_code=True)
+    folder, identity, _ = places.locate(spec, models=None, remote_code=True)
     assert folder == snapshot
     assert identity["revision"] == commit
     assert {"modeling_band.py", "configuration_band.py", "model.safetensors"} <= set(asked)

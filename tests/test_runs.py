@@ -153,8 +153,12 @@ def test_ctrl_c_between_two_epochs_leaves_what_the_same_command_goes_on_with(pro
             signal.raise_signal(signal.SIGINT)
         start(self, number)
 
-    with patch.object(loop.SerTrainer, "_start_epoch", interrupted):
-        said = refused("train", file, "--device", "cpu", code=130)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, in the background of a shell
+    try:
+        with patch.object(loop.SerTrainer, "_start_epoch", interrupted):
+            said = refused("train", file, "--device", "cpu", code=130)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "the same command goes on" in said
     assert (tmp_path / "runs/mini/tiny/mini/seed-0.partial").is_dir()
     assert not (tmp_path / "runs/mini/tiny/mini/seed-0").exists()

@@ -27,7 +27,7 @@ from ser_scripts.modeling.families import (
     TransformersEncoder,
     load_remote_extractor,
 )
-from ser_scripts.modeling.places import find_code, locate_with_code
+from ser_scripts.modeling.places import find_code, locate
 from ser_scripts.modeling.remote_code import OPTION, RemoteCode, brings_code, load_classes
 from ser_scripts.modeling.spectrogram import SpectrogramConfig, build_spectrogram, restore_spectrogram
 from ser_scripts.modeling.weights import (
@@ -68,7 +68,7 @@ def build_encoder(spec: EncoderSpec, *, models: Path | None, remote_code: bool =
         return build_spectrogram(spec, models=models)
     if not isinstance(spec, PretrainedEncoder):
         return build_compact(spec)
-    folder, identity, code = locate_with_code(spec, models=models, remote_code=remote_code)
+    folder, identity, code = locate(spec, models=models, remote_code=remote_code)
     _refuse_adapted(folder)
     if code is not None:
         content = read_json(folder / CONFIG)

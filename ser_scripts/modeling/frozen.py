@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ser_eval.run_folder import read_json, write_json
 from ser_scripts.errors import BadInput
 from ser_scripts.features.embeddings import Kept
-from ser_scripts.modeling.places import locate_with_code
+from ser_scripts.modeling.places import locate
 from ser_scripts.modeling.weights import CONFIG, PREPROCESSOR, WEIGHTS, check_headers, sha256, weight_files
 from ser_scripts.specs.base import parse
 from ser_scripts.specs.model import ModelSpec, PretrainedEncoder
@@ -49,7 +49,7 @@ def frozen_encoder(spec: PretrainedEncoder, *, models: Path | None, remote_code:
         BadInput: not found, its weights are cut short, it does not say at which rate it hears, or it brings code that
             is not allowed
     """
-    folder, identity, code = locate_with_code(spec, models=models, remote_code=remote_code)
+    folder, identity, code = locate(spec, models=models, remote_code=remote_code)
     check_headers(weight_files(folder))
     if not (folder / PREPROCESSOR).is_file():
         raise BadInput(f"{folder} holds no {PREPROCESSOR}, which says how the encoder wants its input")

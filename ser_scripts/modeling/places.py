@@ -44,13 +44,6 @@ def resolve(name: str, *, revision: str | None, models: Path | None) -> Path | s
 
 def locate(
     spec: PretrainedEncoder, *, models: Path | None, remote_code: bool = False
-) -> tuple[Path, dict[str, str | None]]:
-    """The folder and the identity that `locate_with_code` gives; arguments and errors as there."""
-    return locate_with_code(spec, models=models, remote_code=remote_code)[:2]
-
-
-def locate_with_code(
-    spec: PretrainedEncoder, *, models: Path | None, remote_code: bool = False
 ) -> tuple[Path, dict[str, str | None], RemoteCode | None]:
     """The folder of a pretrained encoder, downloaded where it must be, and its identity (name, revision, sha256).
 

@@ -681,13 +681,13 @@ def run_identity(
     """Everything a run's numbers depend on: its spec, and the checksums of the files that the spec only names."""
     from ser_scripts.modeling.frozen import frozen_encoder
     from ser_scripts.modeling.image_weights import locate_weights
-    from ser_scripts.modeling.places import locate_with_code
+    from ser_scripts.modeling.places import locate
 
     inputs: dict[str, Any] = {}
     if isinstance(run.model.encoder, SpectrogramEncoder) and run.model.encoder.weights is not None:
         inputs["encoder_sha256"] = locate_weights(run.model.encoder, models=folders.models)[1]["sha256"]
     if isinstance(run.model.encoder, PretrainedEncoder):
-        _, encoder, code = locate_with_code(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
+        _, encoder, code = locate(run.model.encoder, models=folders.models, remote_code=folders.remote_code)
         inputs["encoder_sha256"] = encoder["sha256"]
         if code is not None:
             inputs |= {"encoder_code_sha256": code.sums(), "encoder_classes": dict(code.classes)}
