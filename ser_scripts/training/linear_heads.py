@@ -131,7 +131,10 @@ def train_group(
         rows = torch.from_numpy(np.stack([orders[member] for member in members])) + offsets
         for task in tasks:
             task.begin(rows)
-        dropouts = {task: [Dropout(job.seed, epoch, head.dropout, task.prefix) for job in jobs] for task in tasks}
+        dropouts = [
+            [Dropout(job.seed, epoch, head.dropout, task.prefix) for job in jobs] if head.dropout else []
+            for task in tasks
+        ]
         end = 0
         for start in range(0, min(room, (total - done) * size), size):
             end = start + size
@@ -139,7 +142,7 @@ def train_group(
             for number, task in enumerate(tasks):
                 heard = batch
                 if head.dropout:
-                    for member, dropout in enumerate(dropouts[task]):
+                    for member, dropout in enumerate(dropouts[number]):
                         used = min(size, len(jobs[member].train) - start)
                         dropout.fill(mask[member, :used])
                     heard = batch.mul_(mask) if task is tasks[-1] else batch * mask
@@ -153,12 +156,11 @@ def train_group(
                     slope.add_(value, alpha=2 * head.l2)
             if spec.gradient_clip is not None:
                 _clip(slopes, spec.gradient_clip)
+            now = rate(done)
             for number, value in enumerate(values):
                 decay = jobs[0].weight_decay if value.ndim == 3 else 0.0
                 steps[number] += 1
-                adamw_step(
-                    value, slopes[number], moments[0][number], moments[1][number], steps[number], rate(done), decay
-                )
+                adamw_step(value, slopes[number], moments[0][number], moments[1][number], steps[number], now, decay)
             done += 1
         losses = torch.stack([task.loss(end) for task in tasks]).sum(dim=0).numpy()
         if not np.isfinite(losses).all():
