@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import WhisperModel
 
-from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs
+from ser_eval.run_folder import PREDICTION_COLUMNS, find_runs, seen_by_any
 from ser_scripts.errors import Finding
 from ser_scripts.features import embeddings
 from ser_scripts.modeling.frozen import FrozenModel
@@ -79,6 +79,20 @@ def test_what_the_encoder_has_heard_is_stamped_and_may_be_said_later(
     said = "[x] **Corpora that the encoders were pretrained or tuned on**: tiny: LibriSpeech, Mini"
     assert said in capsys.readouterr().out
     assert stamps({"seen_corpora": []})[:2] == ([], {"speaker_independent"})
+
+
+@pytest.mark.parametrize(
+    ("said", "together"),
+    [
+        ([None, None], None),
+        ([None, []], None),
+        ([[], []], []),
+        ([None, ["b"]], ["b"]),
+        ([["b", "a"], ["b"]], ["a", "b"]),
+    ],
+)
+def test_what_several_encoders_have_heard(said: list[list[str] | None], together: list[str] | None) -> None:
+    assert seen_by_any(said) == together
 
 
 def test_a_seed_alone_gives_the_bytes_that_it_gives_among_others(

@@ -44,7 +44,11 @@ def job(number: int, layer: int | None = 1, **changes: float) -> HeadJob:
 
 
 def train(
-    jobs: list[HeadJob], head: HeadSpec = LINEAR, training: TrainingSpec = TRAINING, workers: int = 1
+    jobs: list[HeadJob],
+    head: HeadSpec = LINEAR,
+    training: TrainingSpec = TRAINING,
+    workers: int | None = 1,
+    rated: Rated | None = None,
 ) -> list[TrainedHead]:
     table, labels = world()
     return train_heads(
@@ -55,6 +59,7 @@ def train(
         head=head,
         loss=LossSpec(label_smoothing=0.1),
         training=training,
+        rated=rated,
         workers=workers,
     )
 

@@ -29,6 +29,7 @@ from tests.test_heads import (
     same,
     world,
 )
+from tests.test_heads import train as train_classes
 
 DIMENSIONS = ("valence", "arousal")
 BOTH = RatingsSpec(dimensions=DIMENSIONS, weight=0.7)
@@ -55,20 +56,10 @@ def train(
     head: HeadSpec = FORMS["linear-bare"],
     training: TrainingSpec = CCC,
     share: float = 0.7,
-    **options: int,
+    workers: int | None = None,
 ) -> list[TrainedHead]:
-    table, labels = world()
-    return train_heads(
-        table,
-        labels,
-        NUM_LABELS,
-        jobs,
-        head=head,
-        loss=LossSpec(label_smoothing=0.1),
-        training=training,
-        rated=None if spec is None else rated(table, spec, share=share),
-        **options,
-    )
+    wanted = None if spec is None else rated(world()[0], spec, share=share)
+    return train_classes(jobs, head, training, workers, wanted)
 
 
 def hard(labels: NDArray[np.int64]) -> NDArray[np.float32]:

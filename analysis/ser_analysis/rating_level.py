@@ -142,7 +142,7 @@ def of_runs(
         analysis.facts.append(f"{start}no interval of {named}: {why}.")
     for name, rows in tables.items():
         if rows:
-            _append(analysis, name, pd.DataFrame(rows))
+            speaker_level.append(analysis, name, pd.DataFrame(rows))
     return {name: records(pd.DataFrame(rows)) for name, rows in tables.items()}
 
 
@@ -162,7 +162,7 @@ def in_short(
     means = descriptives.run(scores)
     means.insert(0, "dv", score)
     content = {MEANS: records(means), CONTRASTS: []}
-    _append(analysis, MEANS, means)
+    speaker_level.append(analysis, MEANS, means)
     cells = [wording.descriptive_line(row, scores) for row in rows_of(means)]
     models = math.prod(len(scores.levels[scores.factors.index(factor)]) for factor in scores.model)
     shown = "; ".join(cells[:MOST_CELLS]) + (
@@ -177,7 +177,9 @@ def in_short(
     if pairs.empty:
         return content
     pairs.insert(0, "dv", score)
-    _append(analysis, CONTRASTS, pairs.drop(columns=[name for name in pairs if str(name).startswith("bayes_")]))
+    speaker_level.append(
+        analysis, CONTRASTS, pairs.drop(columns=[name for name in pairs if str(name).startswith("bayes_")])
+    )
     content[CONTRASTS] = records(analysis.tables[CONTRASTS][analysis.tables[CONTRASTS]["dv"] == score])
     for _, group in pairs.groupby("at", sort=False) if lines else ():
         ahead = {row[side]: row[f"mean_{side}"] for row in rows_of(group) for side in ("a", "b")}
@@ -253,11 +255,6 @@ def _short(start: str, score: str, tables: Mapping[str, Sequence[dict[str, Any]]
     return f"{text}."
 
 
-def _append(analysis: Analysis, name: str, table: pd.DataFrame) -> None:
-    old = analysis.tables.get(name)
-    analysis.tables[name] = table if old is None else pd.concat([old, table], ignore_index=True)
-
-
 def _has(runs: Mapping[tuple[str, str], Any], dimensions: Sequence[str]) -> bool:
     """Whether every run predicts these dimensions, of clips that are rated."""
     return all(
@@ -321,18 +318,5 @@ def _gaps(at: str, score: str, model: str, one: Rated, contrast: Sequence[float]
 
 
 def _shown(row: Mapping[str, Any], estimate: str, of: str) -> dict[str, Any]:
-    """A row of `concordance.run` with the headline interval in front and what the simulation says of it."""
-    covered, size = concordance.coverage(int(row["n_speakers"]), of)
-    left_out = ("estimate", "n_speakers", "mean", "sd", "t", "df", "p")
-    return {
-        "n_speakers": row["n_speakers"],
-        estimate: row["estimate"],
-        "ci95_low": row[f"{concordance.HEADLINE}_low"],
-        "ci95_high": row[f"{concordance.HEADLINE}_high"],
-        "interval": concordance.HEADLINE,
-        "simulated_coverage": covered,
-        "simulated_speakers": size,
-        "bootstrap_mean": row["mean"],
-        "bootstrap_sd": row["sd"],
-        **{key: value for key, value in row.items() if key not in left_out},
-    }
+    covered = concordance.coverage(int(row["n_speakers"]), of)
+    return speaker_level.shown(row, estimate, concordance.HEADLINE, covered, without=("t", "df", "p"))

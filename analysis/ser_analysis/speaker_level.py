@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,9 +113,7 @@ def add(
     adjust(compared)
     for name, found in ((INTERVALS, rows), (PAIRS, compared), (SPREAD, spreads), (CLASSES, classes), (GAPS, gapped)):
         if found:
-            table = pd.DataFrame(found)
-            old = analysis.tables.get(name)
-            analysis.tables[name] = table if old is None else pd.concat([old, table], ignore_index=True)
+            append(analysis, name, pd.DataFrame(found))
     content = {
         INTERVALS: records(pd.DataFrame(rows)),
         PAIRS: records(pd.DataFrame(compared)),
@@ -140,21 +138,41 @@ def adjust(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _shown(row: Mapping[str, Any], estimate: str) -> dict[str, Any]:
-    """A row of `speakers.run` with the headline interval in front and what the simulation says of it."""
-    covered, size = speakers.coverage(int(row["n_speakers"]), "uar" if estimate == "uar" else "difference")
-    rest = {key: value for key, value in row.items() if key not in ("estimate", "n_speakers", "mean", "sd")}
+    of = "uar" if estimate == "uar" else "difference"
+    return shown(row, estimate, speakers.HEADLINE, speakers.coverage(int(row["n_speakers"]), of))
+
+
+def shown(
+    row: Mapping[str, Any], estimate: str, headline: str, coverage: tuple[float, int], *, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """A row of `speakers.run` or `concordance.run`, its headline interval in front and what the simulation says of it.
+
+    Args:
+        row: it
+        estimate: what the estimate is called
+        headline: the method whose interval leads
+        coverage: simulated coverage of that interval, and for how many speakers
+        without: further keys to leave out
+    """
+    front = ("estimate", "n_speakers", "mean", "sd", *without)
     return {
         "n_speakers": row["n_speakers"],
         estimate: row["estimate"],
-        "ci95_low": row[f"{speakers.HEADLINE}_low"],
-        "ci95_high": row[f"{speakers.HEADLINE}_high"],
-        "interval": speakers.HEADLINE,
-        "simulated_coverage": covered,
-        "simulated_speakers": size,
+        "ci95_low": row[f"{headline}_low"],
+        "ci95_high": row[f"{headline}_high"],
+        "interval": headline,
+        "simulated_coverage": coverage[0],
+        "simulated_speakers": coverage[1],
         "bootstrap_mean": row["mean"],
         "bootstrap_sd": row["sd"],
-        **rest,
+        **{key: value for key, value in row.items() if key not in front},
     }
+
+
+def append(analysis: Analysis, name: str, table: pd.DataFrame) -> None:
+    """Add rows to a table of an analysis, which may not be there yet."""
+    old = analysis.tables.get(name)
+    analysis.tables[name] = table if old is None else pd.concat([old, table], ignore_index=True)
 
 
 def _retrained(runs: Runs | None, *, test: bool = False) -> dict[str, Any]:

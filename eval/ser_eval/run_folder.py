@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,13 @@ def run_name(seed: int, fold: str | None) -> str:
 def seen_in_pretraining(record: Mapping[str, Any], corpus: str) -> bool:
     """Whether the weights that a run started from had heard a corpus; `CREMA-D` and `cremad` are one name."""
     return _plain(corpus) in {_plain(name) for name in record.get("seen_corpora") or ()}
+
+
+def seen_by_any(said: Iterable[Sequence[str] | None]) -> list[str] | None:
+    """`seen_corpora` of several encoders together; None where none is named and not every one has said so."""
+    listed = list(said)
+    named = {name for names in listed for name in names or ()}
+    return sorted(named) if named or None not in listed else None
 
 
 def seen_words(record: Mapping[str, Any]) -> str:

@@ -379,17 +379,10 @@ def _record(
         "epochs_run": 0.0,
         "threads": first.record["threads"],
         "encoder": {"name": f"of {', '.join(names)}", "revision": None, "sha256": None},
-        "seen_corpora": _seen(runs),
+        "seen_corpora": run_folder.seen_by_any(run.record.get("seen_corpora") for run in runs),
         "inputs": {},
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _seen(runs: Sequence[RunFolder]) -> list[str] | None:
-    """What the encoder of any member has heard; None where one of them has none that is known of."""
-    said = [run.record.get("seen_corpora") for run in runs]
-    named = {name for names in said for name in names or ()}
-    return sorted(named) if named or None not in said else None
 
 
 _OF_TRAINING = frozenset(

@@ -442,12 +442,10 @@ def run_record(
 
 def seen_corpora(run: Run) -> list[str] | None:
     """Corpora that the weights were pretrained on before anything here was trained; None where nobody has said."""
+    said = [run.model.encoder.seen_corpora if isinstance(run.model.encoder, PretrainedEncoder) else ()]
     if run.init_from:
-        said: list[str] | None = run_folder.read_json(run.init_from / run_folder.RUN).get("seen_corpora")
-        return said
-    if not isinstance(run.model.encoder, PretrainedEncoder):
-        return []
-    return None if run.model.encoder.seen_corpora is None else list(run.model.encoder.seen_corpora)
+        said.append(run_folder.read_json(run.init_from / run_folder.RUN).get("seen_corpora"))
+    return run_folder.seen_by_any(said)
 
 
 def _remote_code(identity: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
